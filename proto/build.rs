@@ -1,0 +1,21 @@
+//! Compiles `chat.proto` with protox, so that no `protoc` has to be installed.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=chat.proto");
+    let descriptors = protox::compile(["chat.proto"], ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("chat.bin"), protox::Compiler::new(["."])?.include_imports(true).open_file("chat.proto")?.encode_file_descriptor_set())?;
+
+    tonic_prost_build::configure()
+        // An entry is kept once for every token: its rare and large events live behind a pointer.
+        .boxed(".chat.v1.Entry.event.tool_call")
+        .boxed(".chat.v1.Entry.event.finished")
+        .boxed(".chat.v1.Entry.event.failed")
+        .boxed(".chat.v1.Entry.event.cancelled")
+        .boxed(".chat.v1.ChatCommand.command.start")
+        .boxed(".chat.v1.EngineCommand.command.start")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
