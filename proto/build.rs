@@ -6,7 +6,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=chat.proto");
     let descriptors = protox::compile(["chat.proto"], ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("chat.bin"), protox::Compiler::new(["."])?.include_imports(true).open_file("chat.proto")?.encode_file_descriptor_set())?;
+    fs::write(
+        out.join("chat.bin"),
+        protox::Compiler::new(["."])?
+            .include_imports(true)
+            .open_file("chat.proto")?
+            .encode_file_descriptor_set(),
+    )?;
 
     tonic_prost_build::configure()
         // An entry is kept once for every token: its rare and large events live behind a pointer.

@@ -1,1 +1,4 @@
-//! stub
+//! The worker: runs the model, and keeps the journal of each answer that it is making.
+
+pub mod answer;
+pub mod engine;

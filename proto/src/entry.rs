@@ -5,22 +5,39 @@ use crate::v1::{Cancelled, ChoiceEnd, Entry, Failure, FinishReason, Finished, Us
 impl Entry {
     /// A token of text.
     pub fn text(token: impl Into<String>, id: u32) -> Self {
-        Self { token: token.into(), token_ids: vec![id], tokens: 1, ..Self::default() }
+        Self {
+            token: token.into(),
+            token_ids: vec![id],
+            tokens: 1,
+            ..Self::default()
+        }
     }
 
     /// A terminal entry: the answer is whole.
     pub fn finished(choices: Vec<ChoiceEnd>, usage: Usage) -> Self {
-        Self { event: Some(Event::Finished(Box::new(Finished { choices, usage: Some(usage) }))), ..Self::default() }
+        Self {
+            event: Some(Event::Finished(Box::new(Finished {
+                choices,
+                usage: Some(usage),
+            }))),
+            ..Self::default()
+        }
     }
 
     /// A terminal entry: the answer broke off.
     pub fn failed(failure: Failure) -> Self {
-        Self { event: Some(Event::Failed(Box::new(failure))), ..Self::default() }
+        Self {
+            event: Some(Event::Failed(Box::new(failure))),
+            ..Self::default()
+        }
     }
 
     /// A terminal entry: somebody ended the answer.
     pub fn cancelled(usage: Usage) -> Self {
-        Self { event: Some(Event::Cancelled(Box::new(Cancelled { usage: Some(usage) }))), ..Self::default() }
+        Self {
+            event: Some(Event::Cancelled(Box::new(Cancelled { usage: Some(usage) }))),
+            ..Self::default()
+        }
     }
 
     /// Whether the journal ends here.
@@ -48,7 +65,11 @@ impl Entry {
             Some(Event::Failed(failure)) => size_of_val(&**failure) + failure.message.len(),
             Some(Event::Cancelled(cancelled)) => size_of_val(&**cancelled),
         };
-        let logprobs: usize = self.logprobs.iter().map(|one| size_of_val(one) * (1 + one.top.len()) + 2 * one.token.len()).sum();
+        let logprobs: usize = self
+            .logprobs
+            .iter()
+            .map(|one| size_of_val(one) * (1 + one.top.len()) + 2 * one.token.len())
+            .sum();
         size_of::<Self>() + self.token.capacity() + self.token_ids.capacity() * size_of::<u32>() + event + logprobs
     }
 }

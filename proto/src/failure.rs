@@ -52,12 +52,19 @@ impl Reason {
 impl Failure {
     /// A failure of this kind, in words for a person.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason: reason.into(), message: message.into(), ..Self::default() }
+        Self {
+            reason: reason.into(),
+            message: message.into(),
+            ..Self::default()
+        }
     }
 
     /// The request is wrong in this field.
     pub fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { param: param.into(), ..Self::new(Reason::InvalidRequest, message) }
+        Self {
+            param: param.into(),
+            ..Self::new(Reason::InvalidRequest, message)
+        }
     }
 
     /// The failure that a status carries, or what can be said of a status that carries none: a transport that broke, most often.
@@ -87,7 +94,9 @@ impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         let mut status = Self::new(failure.reason().code(), failure.message.clone());
         let encoded = failure.encode_to_vec();
-        status.metadata_mut().insert_bin(FAILURE_METADATA, MetadataValue::from_bytes(&encoded));
+        status
+            .metadata_mut()
+            .insert_bin(FAILURE_METADATA, MetadataValue::from_bytes(&encoded));
         status
     }
 }
@@ -106,7 +115,11 @@ mod tests {
 
     #[test]
     fn a_failure_survives_its_travel_as_a_status() {
-        let failure = Failure { queue_depth: 12, retry_after_ms: 500, ..Failure::new(Reason::QueueFull, "the queue is full") };
+        let failure = Failure {
+            queue_depth: 12,
+            retry_after_ms: 500,
+            ..Failure::new(Reason::QueueFull, "the queue is full")
+        };
         let status = Status::from(failure.clone());
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(Failure::from_status(&status), failure);

@@ -1,0 +1,1 @@
+# `make run` and `make test` are the whole set-up. See README.md.

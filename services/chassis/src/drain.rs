@@ -1,0 +1,126 @@
+//! How a process stops: not ready → finish or hand over what runs, within the grace time → cut → gone.
+//!
+//! Every task of a process is spawned through [`Drain::spawn`], so that stopping knows them all. Cloning shares.
+
+use std::{future::Future, time::Duration};
+
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long tasks have to go once they were cut: they only drop what they hold.
+const CUT_TIME: Duration = Duration::from_secs(2);
+
+/// The stopping of one service.
+#[derive(Clone, Debug, Default)]
+pub struct Drain {
+    draining: CancellationToken,
+    cut: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Drain {
+    /// A service that runs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes nothing new from now on. Saying it twice is harmless.
+    pub fn begin(&self) {
+        self.draining.cancel();
+    }
+
+    /// Whether it takes nothing new.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    /// Waits until it takes nothing new.
+    pub async fn draining(&self) {
+        self.draining.cancelled().await;
+    }
+
+    /// Waits until the grace time is over: what still runs is dropped.
+    pub async fn cut(&self) {
+        self.cut.cancelled().await;
+    }
+
+    /// Runs a task that [`Drain::finish`] waits for, and that is dropped when the grace time is over.
+    pub fn spawn<F>(&self, task: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = task => {}
+            }
+        })
+    }
+
+    /// Runs a task that has no end of its own: it is dropped as soon as draining begins.
+    pub fn spawn_until_draining<F>(&self, task: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let draining = self.draining.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = draining.cancelled() => {}
+                () = task => {}
+            }
+        })
+    }
+
+    /// Runs a service to its end: `serving` until draining begins, then its tasks within `grace`.
+    pub async fn serve<T>(&self, grace: Duration, serving: impl Future<Output = T>) -> T {
+        let finish = async {
+            self.draining().await;
+            self.finish(grace).await;
+        };
+        let serving = async {
+            let served = serving.await;
+            self.begin();
+            served
+        };
+        tokio::join!(serving, finish).0
+    }
+
+    /// Begins to drain, waits for the tasks as long as `grace`, then cuts. Says whether all ended by themselves.
+    pub async fn finish(&self, grace: Duration) -> bool {
+        self.begin();
+        self.tasks.close();
+        let whole = timeout(grace, self.tasks.wait()).await.is_ok();
+        self.cut.cancel();
+        if !whole {
+            tracing::warn!(tasks = self.tasks.len(), "the grace time is over; what still ran was cut");
+            let _ = timeout(CUT_TIME, self.tasks.wait()).await;
+        }
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_ends_in_time_is_not_cut() {
+        let drain = Drain::new();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        drain.spawn(async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let _ = sender.send(());
+        });
+        assert!(drain.finish(Duration::from_secs(10)).await);
+        assert!(receiver.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_outlasts_the_grace_time_is_dropped() {
+        let drain = Drain::new();
+        drain.spawn(std::future::pending());
+        assert!(!drain.finish(Duration::from_secs(10)).await);
+        assert!(drain.tasks.is_empty());
+    }
+}

@@ -1,0 +1,106 @@
+//! Logs and traces. A log line says who, what model, how many tokens and how long; never a word of a prompt, an answer or a key.
+//!
+//! Logs go to standard error: text for a person at a terminal, JSON lines for anybody else. Traces go out by OTLP over gRPC
+//! where `OTEL_EXPORTER_OTLP_ENDPOINT` is set, under the SDK's standard variables
+//! (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>).
+
+use std::{env, io::IsTerminal as _};
+
+use clap::ValueEnum;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text at a terminal, else JSON.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Telemetry cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filter cannot be read.
+    #[error("UNBROKEN_LOG is not a filter such as `info` or `info,router=debug`: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// The exporter cannot be made.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT cannot be used: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+}
+
+/// Flushes what was traced when it goes; keep it until the very end.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+}
+
+impl Telemetry {
+    /// Sends what is left. Blocks, for as long as the exporter's own timeout at most.
+    pub fn flush(self) {
+        if let Some(traces) = self.traces
+            && let Err(error) = traces.shutdown()
+        {
+            tracing::warn!(%error, "the last spans could not be sent");
+        }
+    }
+}
+
+/// Sets up logs and traces for this process. Must be called inside a Tokio runtime if traces go out.
+///
+/// # Errors
+/// See [`Error`].
+pub fn start(service: &'static str, filter: &str, format: LogFormat) -> Result<Telemetry, Error> {
+    let filter = EnvFilter::try_new(filter)?;
+    let json = match format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let logs = if json {
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .boxed()
+    } else {
+        lines.with_target(false).boxed()
+    };
+
+    let traces = if wants_traces() { Some(provider(service)?) } else { None };
+    let spans = traces.as_ref().map(|traces| {
+        tracing_opentelemetry::layer()
+            .with_tracer(traces.tracer(service))
+            .with_threads(false)
+            .with_location(false)
+    });
+    Registry::default()
+        .with(spans.with_filter(tracing_subscriber::filter::LevelFilter::INFO))
+        .with(logs.with_filter(filter))
+        .init();
+    Ok(Telemetry { traces })
+}
+
+fn wants_traces() -> bool {
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+        .iter()
+        .any(|name| env::var(name).is_ok_and(|value| !value.is_empty()))
+}
+
+fn provider(service: &'static str) -> Result<SdkTracerProvider, Error> {
+    let exporter = SpanExporter::builder().with_tonic().build()?;
+    let name = env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| service.to_owned());
+    let resource = Resource::builder().with_service_name(name).build();
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource)
+        .build())
+}
