@@ -1,2 +1,71 @@
-//! stub
-fn main() {}
+//! `make bench`: what the mesh costs, beside nginx in front of a plain SSE upstream, and beside the same load straight at the worker.
+//!
+//! Everything runs on loopback, in one run, in turns, with the scripted engine. Figures that a shared machine blurs (seconds) are
+//! given as ratios; CPU time and memory are read from the processes themselves. The result is a table on standard output and JSON in a file.
+//!
+//! - [`cases`]: what is measured, one file a case.
+//! - [`processes`]: the mesh, nginx and the plain upstream, started and stopped.
+//! - [`load`]: the client side. [`usage`]: CPU time and memory of a process. [`report`]: the table.
+
+mod cases;
+mod load;
+mod processes;
+mod report;
+mod upstream;
+mod usage;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::report::Report;
+
+/// Measures the mesh.
+#[derive(Parser)]
+struct Settings {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The folder with the built binaries; that of this one if not given
+    #[arg(long)]
+    bin: Option<PathBuf>,
+    /// Where to write the figures as JSON
+    #[arg(long, default_value = "target/bench.json")]
+    json: PathBuf,
+    /// Rounds of each case; the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Only cases whose names contain this
+    #[arg(long)]
+    only: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves the plain SSE upstream that nginx stands in front of.
+    Upstream {
+        /// Where to listen
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let settings = Settings::parse();
+    let runtime = tokio::runtime::Runtime::new()?;
+    if let Some(Command::Upstream { listen }) = settings.command {
+        return runtime.block_on(upstream::serve(listen));
+    }
+    let bin = match settings.bin {
+        Some(bin) => bin,
+        None => std::env::current_exe()?.parent().map(PathBuf::from).unwrap_or_default(),
+    };
+    let mut report = Report::default();
+    runtime.block_on(async {
+        let bench = cases::Bench::start(&bin, settings.rounds, settings.only).await?;
+        cases::run(&bench, &mut report).await
+    })?;
+    report.print();
+    report.write(&settings.json)?;
+    anyhow::ensure!(report.complete(), "a case did not complete");
+    Ok(())
+}

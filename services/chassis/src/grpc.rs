@@ -111,7 +111,7 @@ impl Services {
             );
         // tonic waits for open calls for ever: the grace time ends that.
         tokio::select! {
-            served = server => Ok(served?),
+            outcome = server => Ok(outcome?),
             () = drain.cut() => Ok(()),
         }
     }

@@ -39,7 +39,7 @@ impl Default for Bounds {
             running: 16 * 1024,
             finished_bytes: 256 * 1024 * 1024,
             finished: 16 * 1024,
-            retention: Duration::from_secs(15 * 60),
+            retention: Duration::from_mins(15),
         }
     }
 }

@@ -1,0 +1,128 @@
+//! What is measured.
+
+mod burst;
+mod cancel;
+mod first;
+mod idle;
+mod pace;
+mod small;
+mod soak;
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::{
+    processes::{Mesh, Nginx, Process},
+    report::Report,
+};
+
+/// What every case needs.
+pub(crate) struct Bench {
+    mesh: Mesh,
+    nginx: Nginx,
+    rounds: usize,
+    only: Option<String>,
+}
+
+impl Bench {
+    /// Starts all processes.
+    pub(crate) async fn start(bin: &Path, rounds: usize, only: Option<String>) -> anyhow::Result<Self> {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, most, most)?; // thousands of connections, here and in the processes
+        Ok(Self {
+            mesh: Mesh::start(bin).await?,
+            nginx: Nginx::start().await?,
+            rounds: rounds.max(1),
+            only,
+        })
+    }
+
+    fn wants(&self, case: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| case.contains(only.as_str()))
+    }
+
+    /// The two that stand in front of an engine.
+    fn fronts(&self) -> [Front<'_>; 2] {
+        [
+            Front {
+                name: "mesh",
+                http: self.mesh.http,
+                processes: &self.mesh.processes,
+            },
+            Front {
+                name: "nginx",
+                http: self.nginx.http,
+                processes: &self.nginx.proxy,
+            },
+        ]
+    }
+}
+
+/// Something that stands in front of an engine, and its processes.
+#[derive(Clone, Copy)]
+struct Front<'a> {
+    name: &'static str,
+    http: SocketAddr,
+    processes: &'a [Process],
+}
+
+impl Front<'_> {
+    /// CPU time of each process.
+    fn cpu(&self) -> anyhow::Result<Vec<Duration>> {
+        self.processes.iter().map(Process::cpu).collect()
+    }
+
+    /// Memory of each process.
+    fn memory(&self) -> anyhow::Result<Vec<u64>> {
+        self.processes.iter().map(Process::memory).collect()
+    }
+
+    /// CPU time since `before`, as microseconds for each of `count`, by process.
+    #[allow(clippy::cast_precision_loss)]
+    fn micros_since(&self, before: &[Duration], count: u64) -> anyhow::Result<Vec<f64>> {
+        let spent = self.cpu()?.into_iter().zip(before).map(|(now, before)| now.saturating_sub(*before));
+        Ok(spent.map(|spent| spent.as_secs_f64() * 1e6 / count.max(1) as f64).collect())
+    }
+
+    /// `store 0.1, worker 1.2, …`
+    fn by_process(&self, values: &[f64]) -> String {
+        let parts: Vec<_> = self
+            .processes
+            .iter()
+            .zip(values)
+            .map(|(process, value)| format!("{} {value:.1}", process.name))
+            .collect();
+        parts.join(", ")
+    }
+}
+
+/// Runs all cases, one after the other.
+pub(crate) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    if bench.wants("first") {
+        first::run(bench, report).await?;
+    }
+    if bench.wants("pace") {
+        pace::run(bench, report, true).await?;
+        pace::run(bench, report, false).await?;
+    }
+    if bench.wants("burst") {
+        burst::run(bench, report).await?;
+    }
+    if bench.wants("small") {
+        small::run(bench, report).await?;
+    }
+    if bench.wants("cancel") {
+        cancel::run(bench, report).await?;
+    }
+    if bench.wants("idle") {
+        idle::run(bench, report).await?;
+    }
+    if bench.wants("hold") {
+        pace::hold(bench, report).await?;
+    }
+    if bench.wants("soak") {
+        soak::run(bench, report).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! Many distinct prompts, one after the other: memory stays flat once it is warm.
+
+use std::time::Duration;
+
+use super::Bench;
+use crate::{
+    load::{Connection, Script},
+    report::Report,
+};
+
+const CONNECTIONS: u64 = 8;
+const REQUESTS: u64 = 10_000;
+
+pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    const CASE: &str = "soak: distinct prompts; growth of memory after the first half";
+    let front = bench.fronts()[0];
+    let mut memory = Vec::new();
+    for half in 0..3 {
+        let mut tasks = Vec::new();
+        for number in 0..CONNECTIONS {
+            let mut connection = Connection::open(front.http).await?;
+            tasks.push(tokio::spawn(async move {
+                for request in 0..REQUESTS / CONNECTIONS {
+                    let id = format!("soak-{half}-{number}-{request}-{}", "x".repeat(200));
+                    connection
+                        .send(
+                            &Script {
+                                id,
+                                tokens: 4,
+                                gap: Duration::ZERO,
+                                aligned: false,
+                            }
+                            .request(false),
+                        )
+                        .await?;
+                    connection.read_whole().await?;
+                }
+                anyhow::Ok(())
+            }));
+        }
+        for task in tasks {
+            task.await??;
+        }
+        memory.push(front.memory()?);
+    }
+    #[allow(clippy::cast_precision_loss)]
+    let grown: Vec<f64> = memory[2]
+        .iter()
+        .zip(&memory[1])
+        .map(|(last, first)| (*last as f64 - *first as f64) / REQUESTS as f64)
+        .collect();
+    report.add(CASE, "mesh, all processes", grown.iter().sum(), "bytes/prompt");
+    report.note(front.by_process(&grown));
+    report.at_most(100.0);
+    Ok(())
+}

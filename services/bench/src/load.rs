@@ -1,0 +1,208 @@
+//! The client side: bare HTTP/1.1 over TCP, so that the load costs little beside what it measures.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use memchr::memmem;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+/// What begins each event, and what ends an answer.
+const EVENT: &[u8] = b"data: ";
+const DONE: &[u8] = b"data: [DONE]";
+/// No answer takes longer.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How a scripted answer goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    pub(crate) id: String,
+    pub(crate) tokens: u64,
+    pub(crate) gap: Duration,
+    pub(crate) aligned: bool,
+}
+
+impl Script {
+    /// A chat completion request for it.
+    pub(crate) fn request(&self, stream: bool) -> Vec<u8> {
+        let aligned = if self.aligned { " step=1" } else { "" };
+        let directive = format!(
+            "[[script id={} tokens={} gap_us={} ttft_us=0{aligned}]]",
+            self.id,
+            self.tokens,
+            self.gap.as_micros()
+        );
+        let body =
+            format!("{{\"model\":\"scripted\",\"stream\":{stream},\"messages\":[{{\"role\":\"user\",\"content\":\"{directive}\"}}]}}");
+        let length = body.len();
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: mesh\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
+
+    /// The same by the door that names the answer in its head and that is ended by hanging up.
+    pub(crate) fn simple_request(&self) -> Vec<u8> {
+        let directive = format!(
+            "[[script%20id={}%20tokens={}%20gap_us={}%20ttft_us=0]]",
+            self.id,
+            self.tokens,
+            self.gap.as_micros()
+        );
+        format!("GET /stream?prompt={directive} HTTP/1.1\r\nHost: mesh\r\n\r\n").into_bytes()
+    }
+}
+
+/// One connection.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address)
+            .await
+            .with_context(|| format!("connecting to {address}"))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(16 * 1024),
+        })
+    }
+
+    pub(crate) async fn send(&mut self, request: &[u8]) -> anyhow::Result<()> {
+        self.buffer.clear();
+        Ok(self.stream.write_all(request).await?)
+    }
+
+    /// Reads on until `mark` is there, and returns all that was read.
+    pub(crate) async fn read_until(&mut self, mark: &[u8]) -> anyhow::Result<&[u8]> {
+        let mut searched = 0;
+        while memmem::find(&self.buffer[searched..], mark).is_none() {
+            searched = self.buffer.len().saturating_sub(mark.len());
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.buffer))
+                .await
+                .context("silence")??;
+            ensure!(read > 0, "the answer broke off: {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+        Ok(&self.buffer)
+    }
+
+    /// Reads a whole answer with a `Content-Length`.
+    pub(crate) async fn read_whole(&mut self) -> anyhow::Result<()> {
+        let head = self.read_until(b"\r\n\r\n").await?;
+        ensure!(head.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(head));
+        let end = memmem::find(head, b"\r\n\r\n").unwrap_or_default() + 4;
+        let text = String::from_utf8_lossy(&head[..end]).to_ascii_lowercase();
+        if text.contains("transfer-encoding: chunked") {
+            self.read_until(b"\r\n0\r\n\r\n").await?;
+            return Ok(());
+        }
+        let length: usize = text
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok())
+            .context("no length")?;
+        while self.buffer.len() < end + length {
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the answer broke off");
+        }
+        Ok(())
+    }
+
+    /// Counts the events that come until the answer's end. Nothing is kept.
+    async fn drain(&mut self, events: &AtomicU64) -> anyhow::Result<()> {
+        self.buffer.clear();
+        loop {
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.buffer))
+                .await
+                .context("silence")??;
+            ensure!(read > 0, "the answer broke off");
+            let count = memmem::find_iter(&self.buffer, EVENT).count() as u64;
+            events.fetch_add(count, Ordering::Relaxed);
+            if memmem::find(&self.buffer, DONE).is_some() {
+                return Ok(());
+            }
+            // A mark that two reads share stays; one that was counted must not be counted again.
+            let keep = match memmem::rfind(&self.buffer, EVENT) {
+                Some(at) if self.buffer.len() - at < DONE.len() => {
+                    events.fetch_sub(1, Ordering::Relaxed);
+                    self.buffer.len() - at
+                }
+                _ => (EVENT.len() - 1).min(self.buffer.len()),
+            };
+            let from = self.buffer.len() - keep;
+            self.buffer.drain(..from);
+        }
+    }
+}
+
+/// The status of a GET.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
+    let mut connection = Connection::open(address).await?;
+    connection
+        .send(format!("GET {path} HTTP/1.1\r\nHost: mesh\r\nConnection: close\r\n\r\n").as_bytes())
+        .await?;
+    let head = timeout(Duration::from_secs(2), connection.read_until(b"\r\n")).await??;
+    Ok(String::from_utf8_lossy(head).split(' ').nth(1).unwrap_or_default().parse()?)
+}
+
+/// Many answers that stream at once.
+pub(crate) struct Crowd {
+    pub(crate) events: Arc<AtomicU64>,
+    tasks: Vec<JoinHandle<anyhow::Result<Duration>>>,
+}
+
+impl Crowd {
+    /// Starts `count` answers like `script`, each on its own connection, spread over `spread`.
+    pub(crate) async fn start(address: SocketAddr, count: usize, script: Script, spread: Duration) -> anyhow::Result<Self> {
+        let events = Arc::new(AtomicU64::new(0));
+        let mut tasks = Vec::with_capacity(count);
+        let pause = spread / u32::try_from(count)?.max(1);
+        for number in 0..count {
+            let mut connection = Connection::open(address).await?;
+            let script = Script {
+                id: format!("r{number}"),
+                ..script.clone()
+            };
+            let counter = Arc::clone(&events);
+            tasks.push(tokio::spawn(async move {
+                connection.send(&script.request(true)).await?;
+                let head = connection.read_until(b"\r\n\r\n").await?;
+                ensure!(head.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(head));
+                let begun = Instant::now();
+                connection.drain(&counter).await?;
+                Ok(begun.elapsed())
+            }));
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+        Ok(Self { events, tasks })
+    }
+
+    /// Waits for the end of all, and says how long each streamed.
+    pub(crate) async fn finish(mut self) -> anyhow::Result<Vec<Duration>> {
+        let mut took = Vec::with_capacity(self.tasks.len());
+        for task in self.tasks.drain(..) {
+            took.push(task.await??);
+        }
+        Ok(took)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
