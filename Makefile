@@ -1,1 +1,56 @@
-# `make run` and `make test` are the whole set-up. See README.md.
+# `make run` and `make test` are the whole set-up. Each step installs what it needs (.ci/setup).
+
+# llama.cpp takes minutes to compile: ccache lets debug and release builds share it.
+ifneq ($(shell command -v ccache),)
+export CMAKE_C_COMPILER_LAUNCHER := ccache
+export CMAKE_CXX_COMPILER_LAUNCHER := ccache
+endif
+TOOLS := target/tools/bin
+
+.PHONY: help run test check bench format k8s
+
+help: ## Says what there is to make
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+run: ## Builds everything and starts the whole mesh with a small real model (settings: UNBROKEN_…)
+	@.ci/setup build
+	@$(MAKE) --no-print-directory start
+
+.PHONY: start
+start:
+	cargo build --release --locked -p unbroken
+	@exec target/release/unbroken $(ARGS)
+
+test: ## Runs every test
+	@.ci/setup test
+	@$(MAKE) --no-print-directory tests
+
+.PHONY: tests
+tests:
+	cargo test --workspace --locked
+
+check: ## Format, lints, docs, the contract, licences
+	@.ci/setup check
+	@$(MAKE) --no-print-directory checks
+
+.PHONY: checks
+checks:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	$(TOOLS)/buf lint proto
+	$(TOOLS)/buf format --diff --exit-code proto
+	$(TOOLS)/cargo-deny check bans licenses sources
+
+bench: ## Measures the mesh beside nginx, and the engine beside a bare loop
+	@.ci/setup bench
+	@$(MAKE) --no-print-directory benches
+
+.PHONY: benches
+benches:
+	cargo build --release --locked --workspace
+	target/release/bench $(ARGS)
+
+format: ## Formats all code
+	cargo fmt --all
+	$(TOOLS)/buf format -w proto
