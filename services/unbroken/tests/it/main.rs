@@ -1,0 +1,12 @@
+//! The mesh as its users meet it: real processes, real clients, real deaths.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod browser;
+mod cancel;
+mod doors;
+mod processes;
+mod real_model;
+mod separate;
+mod settings;
+mod stream;
+mod trace;

@@ -1,0 +1,58 @@
+"""The official OpenAI SDK against the mesh: the address of its /v1 is the argument."""
+
+import sys
+
+import openai
+
+client = openai.OpenAI(base_url=sys.argv[1], api_key="none", max_retries=0)
+prompt = "[[script id={} tokens=30 gap_us=500 ttft_us=0]]"
+text = "".join(f"s.{token} " for token in range(30))
+
+models = [model.id for model in client.models.list()]
+assert "scripted" in models, models
+
+answer = client.chat.completions.create(model="scripted", messages=[{"role": "user", "content": prompt.format("s")}])
+assert answer.choices[0].message.content == text, answer
+assert answer.choices[0].finish_reason == "stop"
+assert answer.usage.completion_tokens == 30
+
+chunks = list(
+    client.chat.completions.create(
+        model="scripted",
+        messages=[{"role": "user", "content": [{"type": "text", "text": prompt.format("s")}]}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+)
+assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == text
+assert chunks[0].choices[0].delta.role == "assistant"
+assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+assert chunks[-1].usage.completion_tokens == 30 and not chunks[-1].choices
+assert len({(chunk.id, chunk.created, chunk.model) for chunk in chunks}) == 1
+
+short = client.chat.completions.create(model="scripted", max_completion_tokens=5, messages=[{"role": "user", "content": prompt.format("s")}])
+assert (short.choices[0].finish_reason, short.usage.completion_tokens) == ("length", 5), short
+
+several = client.chat.completions.create(model="scripted", n=3, seed=7, max_tokens=4, messages=[{"role": "user", "content": "Hello"}])
+assert [choice.index for choice in several.choices] == [0, 1, 2]
+
+for wrong, expected in [
+    ({"model": "nobody"}, openai.NotFoundError),
+    ({"messages": []}, openai.BadRequestError),
+    ({"temperature": 9}, openai.BadRequestError),
+    ({"max_tokens": -1}, openai.BadRequestError),
+]:
+    try:
+        client.chat.completions.create(**({"model": "scripted", "messages": [{"role": "user", "content": "x"}]} | wrong))
+    except expected as error:
+        assert error.body["message"] and error.body["type"], error.body
+    else:
+        raise AssertionError(f"{wrong} was taken")
+
+with client.chat.completions.create(
+    model="scripted", stream=True, messages=[{"role": "user", "content": "[[script id=s tokens=100000 gap_us=1000 ttft_us=0]]"}]
+) as stream:
+    for number, _ in enumerate(stream):
+        if number == 5:
+            break
+print("ok")
