@@ -7,7 +7,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER := ccache
 endif
 TOOLS := target/tools/bin
 
-.PHONY: help run test check bench format k8s
+.PHONY: help run test check bench chaos format
 
 help: ## Says what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -54,3 +54,8 @@ benches:
 format: ## Formats all code
 	cargo fmt --all
 	$(TOOLS)/buf format -w proto
+
+chaos: ## Kills processes in the middle of answers, and checks that nobody notices
+	@.ci/setup build
+	cargo build --release --locked --workspace
+	target/release/chaos $(ARGS)

@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::Bench;
-use crate::{
+use trial::{
     load::{Crowd, Script},
     report::{Report, median},
 };

@@ -5,13 +5,13 @@ use std::{fs, time::Duration};
 use nix::{time::clock_getcpuclockid, unistd::Pid};
 
 /// CPU time that a process has used, in user and system mode, over all its threads.
-pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
+pub fn cpu(pid: u32) -> anyhow::Result<Duration> {
     let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid)?))?;
     Ok(Duration::from(clock.now()?))
 }
 
 /// Bytes of a process that are in memory and its own: anonymous memory, without the program text that processes share.
-pub(crate) fn memory(pid: u32) -> anyhow::Result<u64> {
+pub fn memory(pid: u32) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status
         .lines()
@@ -22,7 +22,7 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<u64> {
 }
 
 /// The process and all that it has forked.
-pub(crate) fn family(pid: u32) -> Vec<u32> {
+pub fn family(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let mut family = vec![pid];
     family.extend(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Bench;
-use crate::{
+use trial::{
     load::{Connection, Script},
     report::{Report, median},
 };

@@ -26,16 +26,20 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How a scripted answer goes.
 #[derive(Clone, Debug)]
-pub(crate) struct Script {
-    pub(crate) id: String,
-    pub(crate) tokens: u64,
-    pub(crate) gap: Duration,
-    pub(crate) aligned: bool,
+pub struct Script {
+    /// Begins each of its tokens: `id.0 `, `id.1 `, …
+    pub id: String,
+    /// How many tokens.
+    pub tokens: u64,
+    /// From one to the next.
+    pub gap: Duration,
+    /// Whether they come at steps that are common to all answers.
+    pub aligned: bool,
 }
 
 impl Script {
     /// A chat completion request for it.
-    pub(crate) fn request(&self, stream: bool) -> Vec<u8> {
+    pub fn request(&self, stream: bool) -> Vec<u8> {
         let aligned = if self.aligned { " step=1" } else { "" };
         let directive = format!(
             "[[script id={} tokens={} gap_us={} ttft_us=0{aligned}]]",
@@ -53,7 +57,7 @@ impl Script {
     }
 
     /// The same by the door that names the answer in its head and that is ended by hanging up.
-    pub(crate) fn simple_request(&self) -> Vec<u8> {
+    pub fn simple_request(&self) -> Vec<u8> {
         let directive = format!(
             "[[script%20id={}%20tokens={}%20gap_us={}%20ttft_us=0]]",
             self.id,
@@ -65,13 +69,15 @@ impl Script {
 }
 
 /// One connection.
-pub(crate) struct Connection {
+#[derive(Debug)]
+pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    /// Opens it.
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address)
             .await
             .with_context(|| format!("connecting to {address}"))?;
@@ -82,13 +88,14 @@ impl Connection {
         })
     }
 
-    pub(crate) async fn send(&mut self, request: &[u8]) -> anyhow::Result<()> {
+    /// Sends a request; what was read before is forgotten.
+    pub async fn send(&mut self, request: &[u8]) -> anyhow::Result<()> {
         self.buffer.clear();
         Ok(self.stream.write_all(request).await?)
     }
 
     /// Reads on until `mark` is there, and returns all that was read.
-    pub(crate) async fn read_until(&mut self, mark: &[u8]) -> anyhow::Result<&[u8]> {
+    pub async fn read_until(&mut self, mark: &[u8]) -> anyhow::Result<&[u8]> {
         let mut searched = 0;
         while memmem::find(&self.buffer[searched..], mark).is_none() {
             searched = self.buffer.len().saturating_sub(mark.len());
@@ -101,7 +108,7 @@ impl Connection {
     }
 
     /// Reads a whole answer with a `Content-Length`.
-    pub(crate) async fn read_whole(&mut self) -> anyhow::Result<()> {
+    pub async fn read_whole(&mut self) -> anyhow::Result<()> {
         let head = self.read_until(b"\r\n\r\n").await?;
         ensure!(head.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(head));
         let end = memmem::find(head, b"\r\n\r\n").unwrap_or_default() + 4;
@@ -148,7 +155,7 @@ impl Connection {
 }
 
 /// The status of a GET.
-pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
+pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
     let mut connection = Connection::open(address).await?;
     connection
         .send(format!("GET {path} HTTP/1.1\r\nHost: mesh\r\nConnection: close\r\n\r\n").as_bytes())
@@ -158,14 +165,16 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<u16> 
 }
 
 /// Many answers that stream at once.
-pub(crate) struct Crowd {
-    pub(crate) events: Arc<AtomicU64>,
+#[derive(Debug)]
+pub struct Crowd {
+    /// The events that have come so far.
+    pub events: Arc<AtomicU64>,
     tasks: Vec<JoinHandle<anyhow::Result<Duration>>>,
 }
 
 impl Crowd {
     /// Starts `count` answers like `script`, each on its own connection, spread over `spread`.
-    pub(crate) async fn start(address: SocketAddr, count: usize, script: Script, spread: Duration) -> anyhow::Result<Self> {
+    pub async fn start(address: SocketAddr, count: usize, script: Script, spread: Duration) -> anyhow::Result<Self> {
         let events = Arc::new(AtomicU64::new(0));
         let mut tasks = Vec::with_capacity(count);
         let pause = spread / u32::try_from(count)?.max(1);
@@ -192,7 +201,7 @@ impl Crowd {
     }
 
     /// Waits for the end of all, and says how long each streamed.
-    pub(crate) async fn finish(mut self) -> anyhow::Result<Vec<Duration>> {
+    pub async fn finish(mut self) -> anyhow::Result<Vec<Duration>> {
         let mut took = Vec::with_capacity(self.tasks.len());
         for task in self.tasks.drain(..) {
             took.push(task.await??);

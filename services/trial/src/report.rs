@@ -5,12 +5,13 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 
 /// All figures of one run.
-#[derive(Default)]
-pub(crate) struct Report {
+#[derive(Debug, Default)]
+pub struct Report {
     rows: Vec<Row>,
 }
 
 /// One figure.
+#[derive(Debug)]
 struct Row {
     case: String,
     subject: String,
@@ -23,7 +24,7 @@ struct Row {
 
 impl Report {
     /// Adds a figure.
-    pub(crate) fn add(&mut self, case: &str, subject: &str, value: f64, unit: &'static str) {
+    pub fn add(&mut self, case: &str, subject: &str, value: f64, unit: &'static str) {
         self.rows.push(Row {
             case: case.to_owned(),
             subject: subject.to_owned(),
@@ -35,27 +36,27 @@ impl Report {
     }
 
     /// Says what the last figure should be, at most.
-    pub(crate) fn at_most(&mut self, most: f64) {
+    pub fn at_most(&mut self, most: f64) {
         if let Some(row) = self.rows.last_mut() {
             row.most = Some(most);
         }
     }
 
     /// Says more of the last figure.
-    pub(crate) fn note(&mut self, note: impl Into<String>) {
+    pub fn note(&mut self, note: impl Into<String>) {
         if let Some(row) = self.rows.last_mut() {
             row.note = note.into();
         }
     }
 
     /// Whether there is a figure for anything.
-    pub(crate) fn complete(&self) -> bool {
+    pub fn complete(&self) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(|row| row.value.is_finite())
     }
 
     /// A table in Markdown.
     #[allow(clippy::print_stdout)]
-    pub(crate) fn print(&self) {
+    pub fn print(&self) {
         println!("| case | what | figure | target |\n|---|---|---:|---|");
         for row in &self.rows {
             let target = row.most.map_or_else(String::new, |most| {
@@ -74,7 +75,7 @@ impl Report {
     }
 
     /// The same as JSON.
-    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let rows: Vec<Value> = self
             .rows
             .iter()
@@ -91,13 +92,13 @@ impl Report {
 }
 
 /// The middle one.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// The value below which `share` of all lie.
-pub(crate) fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
+pub fn percentile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     let index = (share * (values.len().saturating_sub(1)) as f64).round() as usize;

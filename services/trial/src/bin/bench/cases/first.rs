@@ -6,7 +6,7 @@ use proto::v1::{ChatRequest, GenerateRequest, engine_service_client::EngineServi
 use tokio::time::Instant;
 
 use super::Bench;
-use crate::{
+use trial::{
     load::{Connection, Script},
     report::{Report, percentile},
 };
@@ -16,8 +16,8 @@ const TOKENS: u64 = 20;
 
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     const CASE: &str = "first: added time to first token, one answer at a time";
-    let through_mesh = by_http(bench.mesh.http).await?;
-    let at_worker = by_grpc(bench.mesh.worker).await?;
+    let through_mesh = by_http(bench.mesh.http[0]).await?;
+    let at_worker = by_grpc(bench.mesh.engine[0]).await?;
     let through_nginx = by_http(bench.nginx.http).await?;
     let at_upstream = by_http(bench.nginx.upstream).await?;
     for (share, word, target) in [(0.5, "p50", 0.25), (0.99, "p99", 1.0)] {

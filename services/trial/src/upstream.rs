@@ -44,7 +44,7 @@ impl Script {
 }
 
 /// Serves until the process is stopped.
-pub(crate) async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
+pub async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     let start = Instant::now();
     loop {

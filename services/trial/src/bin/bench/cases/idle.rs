@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::Bench;
-use crate::{
+use trial::{
     load::{Crowd, Script},
     report::Report,
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Bench;
-use crate::{
+use trial::{
     load::{Connection, Script},
     report::Report,
 };
@@ -13,7 +13,7 @@ const REQUESTS: u64 = 10_000;
 
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     const CASE: &str = "soak: distinct prompts; growth of memory after the first half";
-    let front = bench.fronts()[0];
+    let [front, _] = bench.fronts();
     let mut memory = Vec::new();
     for half in 0..3 {
         let mut tasks = Vec::new();

@@ -7,7 +7,7 @@ use proto::v1::{AttachRequest, engine_service_client::EngineServiceClient};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Bench;
-use crate::{
+use trial::{
     load::{Connection, Script},
     report::{Report, percentile},
 };
@@ -16,7 +16,7 @@ const ANSWERS: usize = 200;
 
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     const CASE: &str = "cancel: the client hangs up → the engine's slot is free";
-    let mut client = EngineServiceClient::connect(format!("http://{}", bench.mesh.worker)).await?;
+    let mut client = EngineServiceClient::connect(format!("http://{}", bench.mesh.engine[0])).await?;
     let mut times = Vec::new();
     for number in 0..ANSWERS {
         let script = Script {
@@ -25,7 +25,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
             gap: Duration::from_millis(20),
             aligned: false,
         };
-        let mut connection = Connection::open(bench.mesh.http).await?;
+        let mut connection = Connection::open(bench.mesh.http[0]).await?;
         connection.send(&script.simple_request()).await?;
         let head = connection.read_until(format!("c{number}.1 ").as_bytes()).await?;
         let head = String::from_utf8_lossy(head).into_owned();

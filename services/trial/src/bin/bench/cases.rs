@@ -8,18 +8,20 @@ mod pace;
 mod small;
 mod soak;
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::{
-    processes::{Mesh, Nginx, Process},
+use trial::{
+    fleet::{Fleet, Layout},
+    nginx::Nginx,
+    process::Process,
     report::Report,
 };
 
 /// What every case needs.
 pub(crate) struct Bench {
-    mesh: Mesh,
+    mesh: Fleet,
     nginx: Nginx,
     rounds: usize,
     only: Option<String>,
@@ -27,11 +29,19 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Starts all processes.
-    pub(crate) async fn start(bin: &Path, rounds: usize, only: Option<String>) -> anyhow::Result<Self> {
+    pub(crate) async fn start(bin: Option<PathBuf>, rounds: usize, only: Option<String>) -> anyhow::Result<Self> {
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?; // thousands of connections, here and in the processes
+        let settings = vec![("UNBROKEN_LOG".to_owned(), "warn".to_owned())];
+        let layout = Layout {
+            bin,
+            gateways: 1,
+            routers: 1,
+            workers: 1,
+            settings,
+        };
         Ok(Self {
-            mesh: Mesh::start(bin).await?,
+            mesh: Fleet::start(&layout).await?,
             nginx: Nginx::start().await?,
             rounds: rounds.max(1),
             only,
@@ -47,35 +57,35 @@ impl Bench {
         [
             Front {
                 name: "mesh",
-                http: self.mesh.http,
-                processes: &self.mesh.processes,
+                http: self.mesh.http[0],
+                processes: self.mesh.processes().collect(),
             },
             Front {
                 name: "nginx",
                 http: self.nginx.http,
-                processes: &self.nginx.proxy,
+                processes: vec![&self.nginx.proxy],
             },
         ]
     }
 }
 
 /// Something that stands in front of an engine, and its processes.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Front<'a> {
     name: &'static str,
     http: SocketAddr,
-    processes: &'a [Process],
+    processes: Vec<&'a Process>,
 }
 
 impl Front<'_> {
     /// CPU time of each process.
     fn cpu(&self) -> anyhow::Result<Vec<Duration>> {
-        self.processes.iter().map(Process::cpu).collect()
+        self.processes.iter().map(|process| process.cpu()).collect()
     }
 
     /// Memory of each process.
     fn memory(&self) -> anyhow::Result<Vec<u64>> {
-        self.processes.iter().map(Process::memory).collect()
+        self.processes.iter().map(|process| process.memory()).collect()
     }
 
     /// CPU time since `before`, as microseconds for each of `count`, by process.
@@ -91,7 +101,7 @@ impl Front<'_> {
             .processes
             .iter()
             .zip(values)
-            .map(|(process, value)| format!("{} {value:.1}", process.name))
+            .map(|(process, value)| format!("{} {value:.1}", process.name()))
             .collect();
         parts.join(", ")
     }

@@ -3,22 +3,15 @@
 //! Everything runs on loopback, in one run, in turns, with the scripted engine. Figures that a shared machine blurs (seconds) are
 //! given as ratios; CPU time and memory are read from the processes themselves. The result is a table on standard output and JSON in a file.
 //!
-//! - [`cases`]: what is measured, one file a case.
-//! - [`processes`]: the mesh, nginx and the plain upstream, started and stopped.
-//! - [`load`]: the client side. [`usage`]: CPU time and memory of a process. [`report`]: the table.
+//! [`cases`] has what is measured, one file a case.
 
 mod cases;
-mod load;
-mod processes;
-mod report;
-mod upstream;
-mod usage;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::report::Report;
+use trial::{report::Report, upstream};
 
 /// Measures the mesh.
 #[derive(Parser)]
@@ -55,13 +48,9 @@ fn main() -> anyhow::Result<()> {
     if let Some(Command::Upstream { listen }) = settings.command {
         return runtime.block_on(upstream::serve(listen));
     }
-    let bin = match settings.bin {
-        Some(bin) => bin,
-        None => std::env::current_exe()?.parent().map(PathBuf::from).unwrap_or_default(),
-    };
     let mut report = Report::default();
     runtime.block_on(async {
-        let bench = cases::Bench::start(&bin, settings.rounds, settings.only).await?;
+        let bench = cases::Bench::start(settings.bin, settings.rounds, settings.only).await?;
         cases::run(&bench, &mut report).await
     })?;
     report.print();

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{Bench, Front};
-use crate::{
+use trial::{
     load::{Crowd, Script},
     report::{Report, median},
 };
@@ -15,7 +15,7 @@ const GAP: Duration = Duration::from_millis(20);
 const WINDOW: Duration = Duration::from_secs(4);
 
 /// One measurement: CPU-µs a token by process, and tokens delivered as a share of those due.
-async fn measure(front: Front<'_>, streams: usize, aligned: bool) -> anyhow::Result<(Vec<f64>, f64)> {
+async fn measure(front: &Front<'_>, streams: usize, aligned: bool) -> anyhow::Result<(Vec<f64>, f64)> {
     let script = Script {
         id: String::new(),
         tokens: 100_000,
@@ -48,7 +48,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report, aligned: bool) -> an
     let mut notes = [String::new(), String::new()];
     for _ in 0..bench.rounds {
         for (index, front) in bench.fronts().into_iter().enumerate() {
-            let (micros, share) = measure(front, STREAMS, aligned).await?;
+            let (micros, share) = measure(&front, STREAMS, aligned).await?;
             notes[index] = format!("{}; {:.1} % of the tokens due", front.by_process(&micros), share * 100.0);
             sums[index].push(micros.iter().sum());
         }
@@ -69,7 +69,7 @@ pub(super) async fn hold(bench: &Bench, report: &mut Report) -> anyhow::Result<(
     for front in bench.fronts() {
         let (mut held, mut streams) = (0_u32, 500_u32);
         while streams <= 6000 {
-            let (_, share) = measure(front, streams as usize, true).await?;
+            let (_, share) = measure(&front, streams as usize, true).await?;
             if share < 0.98 {
                 break;
             }

@@ -1,0 +1,163 @@
+//! One process. It is gone when its guard goes, and when this process dies, however it dies.
+
+use std::{
+    fs::File,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{load, usage};
+
+/// How long a process may take to answer its first request.
+const START: Duration = Duration::from_secs(30);
+/// How long it may take to stop when it is asked to.
+const STOP: Duration = Duration::from_secs(1);
+
+/// How a process is started: also once more.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the figures call it.
+    pub name: String,
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Its environment, beside what is inherited.
+    pub settings: Vec<(String, String)>,
+    /// Where its output goes, at the end of what is there.
+    pub log: PathBuf,
+}
+
+/// A process that runs, or has been killed.
+#[derive(Debug)]
+pub struct Process {
+    plan: Plan,
+    child: Child,
+}
+
+impl Process {
+    /// Starts it.
+    pub fn start(plan: Plan) -> anyhow::Result<Self> {
+        let child = spawn(&plan)?;
+        Ok(Self { plan, child })
+    }
+
+    /// What the figures call it.
+    pub fn name(&self) -> &str {
+        &self.plan.name
+    }
+
+    /// CPU time used so far, children included.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        usage::family(self.child.id()).into_iter().map(usage::cpu).sum()
+    }
+
+    /// Memory held now, children included.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        usage::family(self.child.id()).into_iter().map(usage::memory).sum()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Whether it has ended, by whatever cause.
+    pub fn is_dead(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Waits for its own end, and says whether it was a success.
+    pub async fn ended(&mut self, limit: Duration) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.success());
+            }
+            anyhow::ensure!(Instant::now() < deadline, "{} does not end", self.plan.name);
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Starts it once more, with the same settings.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        let _ = self.kill(); // it may be gone already
+        self.child = spawn(&self.plan)?;
+        Ok(())
+    }
+}
+
+fn spawn(plan: &Plan) -> anyhow::Result<Child> {
+    let log = File::options().create(true).append(true).open(&plan.log)?;
+    // setpriv: the process gets a SIGKILL when this one dies.
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(&plan.program)
+        .args(&plan.arguments)
+        .envs(plan.settings.iter().map(|(key, value)| (key, value)))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start {} ({})", plan.name, plan.program.display()))
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.signal(Signal::SIGCONT);
+        let _ = self.signal(Signal::SIGTERM);
+        let deadline = std::time::Instant::now() + STOP;
+        while std::time::Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.kill();
+    }
+}
+
+/// Ports that are free now.
+pub fn free_ports(count: usize) -> anyhow::Result<Vec<SocketAddr>> {
+    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    Ok(listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?)
+}
+
+/// Waits until `path` answers with 200.
+pub async fn answers(address: SocketAddr, path: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + START;
+    loop {
+        match load::get(address, path).await {
+            Ok(200) => return Ok(()),
+            answer if Instant::now() > deadline => anyhow::bail!("{address}{path}: {answer:?}"),
+            _ => sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// A program of this workspace, which lies beside this one.
+pub fn sibling(bin: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
+    let folder = match bin {
+        Some(bin) => bin.to_owned(),
+        None => std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default(),
+    };
+    let path = folder.join(name);
+    anyhow::ensure!(path.exists(), "{} is missing: build the whole workspace first", path.display());
+    Ok(path)
+}
