@@ -7,10 +7,10 @@ export CMAKE_CXX_COMPILER_LAUNCHER := ccache
 endif
 TOOLS := target/tools/bin
 
-.PHONY: help run test check bench chaos format
+.PHONY: help run test check bench chaos demo-kill format
 
 help: ## Says what there is to make
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
 run: ## Builds everything and starts the whole mesh with a small real model (settings: UNBROKEN_…)
 	@.ci/setup build
@@ -59,3 +59,8 @@ chaos: ## Kills processes in the middle of answers, and checks that nobody notic
 	@.ci/setup build
 	cargo build --release --locked --workspace
 	target/release/chaos $(ARGS)
+
+demo-kill: ## An answer of the real model, and a kill -9 of the worker that is writing it
+	@.ci/setup build
+	cargo build --release --locked --workspace
+	target/release/demo $(ARGS)

@@ -18,7 +18,7 @@ pub struct Layout {
     pub routers: usize,
     /// Workers.
     pub workers: usize,
-    /// Settings that all of them get.
+    /// Settings that all of them get, over those that the fleet makes.
     pub settings: Vec<(String, String)>,
 }
 
@@ -54,8 +54,7 @@ impl Fleet {
         );
         let store = free_ports(1)?[0].to_string();
         let start = |kind: &str, number: usize, settings: &[(&str, &str)]| {
-            let mut all = layout.settings.clone();
-            all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+            let own = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
             Process::start(Plan {
                 name: if number == 0 {
                     kind.to_owned()
@@ -64,7 +63,7 @@ impl Fleet {
                 },
                 program: sibling(layout.bin.as_deref(), &format!("unbroken-{kind}"))?,
                 arguments: Vec::new(),
-                settings: all,
+                settings: own.chain(layout.settings.iter().cloned()).collect(),
                 log: folder.path().join(format!("{kind}-{number}.log")),
             })
         };

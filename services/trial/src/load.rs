@@ -96,9 +96,14 @@ impl Connection {
 
     /// Reads on until `mark` is there, and returns all that was read.
     pub async fn read_until(&mut self, mark: &[u8]) -> anyhow::Result<&[u8]> {
-        let mut searched = 0;
+        self.read_until_after(0, mark).await
+    }
+
+    /// The same for a mark that begins at `from` or later.
+    pub async fn read_until_after(&mut self, from: usize, mark: &[u8]) -> anyhow::Result<&[u8]> {
+        let mut searched = from;
         while memmem::find(&self.buffer[searched..], mark).is_none() {
-            searched = self.buffer.len().saturating_sub(mark.len());
+            searched = self.buffer.len().saturating_sub(mark.len()).max(from);
             let read = timeout(PATIENCE, self.stream.read_buf(&mut self.buffer))
                 .await
                 .context("silence")??;
