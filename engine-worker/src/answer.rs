@@ -3,34 +3,46 @@
 //! It keeps the promises that must not depend on the engine: exactly one terminal entry whatever happens, usage counted from
 //! the entries themselves, and seats that come back when it is dropped.
 
+use std::fmt;
+
 use journal::Writer;
 use proto::v1::{ChoiceEnd, Entry, Failure, Reason, ResumePoint, Usage, entry::Event};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::admission::Seats;
 
 /// The journal takes nothing more from this engine: the answer is full, ended, or another writer's. Drop it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Over;
 
+/// How an answer ended, for who keeps the books.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// `finished`, `cancelled`, `replaced` by another writer, or the word of the failure's reason.
+    pub outcome: &'static str,
+    /// What it took.
+    pub usage: Usage,
+    /// When the first entry came.
+    pub first_entry: Option<Instant>,
+}
+
+type OnEnd = Box<dyn FnOnce(Ending) + Send>;
+
 /// An answer that an engine writes.
-#[derive(Debug)]
 pub struct Answer {
     writer: Writer<Entry>,
     cancel: CancellationToken,
     usage: Usage,
+    first_entry: Option<Instant>,
     ended: bool,
-    _seats: Option<OwnedSemaphorePermit>,
+    seats: Option<Seats>,
+    on_end: Option<OnEnd>,
 }
 
 impl Answer {
     /// An answer to write from here on. `resume` is what it has already.
-    pub fn new(
-        writer: Writer<Entry>,
-        cancel: CancellationToken,
-        prompt_tokens: u32,
-        resume: &[ResumePoint],
-        seats: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    pub fn new(writer: Writer<Entry>, cancel: CancellationToken, prompt_tokens: u32, resume: &[ResumePoint], seats: Option<Seats>) -> Self {
         let made: usize = resume.iter().map(|point| point.token_ids.len()).sum();
         let usage = Usage {
             prompt_tokens,
@@ -41,9 +53,18 @@ impl Answer {
             writer,
             cancel,
             usage,
+            first_entry: None,
             ended: false,
-            _seats: seats,
+            seats,
+            on_end: None,
         }
+    }
+
+    /// Calls `on_end` once, after the terminal entry: by then the seats are free.
+    #[must_use]
+    pub fn on_end(mut self, on_end: impl FnOnce(Ending) + Send + 'static) -> Self {
+        self.on_end = Some(Box::new(on_end));
+        self
     }
 
     /// Appends an entry that is not terminal.
@@ -51,6 +72,9 @@ impl Answer {
     /// # Errors
     /// [`Over`]: drop the answer.
     pub fn push(&mut self, entry: Entry) -> Result<(), Over> {
+        if self.first_entry.is_none() {
+            self.first_entry = Some(Instant::now());
+        }
         let (tokens, reasoning) = (entry.tokens, matches!(entry.event, Some(Event::Reasoning(_))));
         match self.writer.append(entry) {
             Ok(_) => {
@@ -59,14 +83,11 @@ impl Answer {
                 Ok(())
             }
             Err(journal::Error::Full) => {
-                self.end(Entry::failed(Failure {
-                    usage: Some(self.usage),
-                    ..Failure::new(Reason::Limit, "the answer is longer than this worker keeps")
-                }));
+                self.end_failed(Failure::new(Reason::Limit, "the answer is longer than this worker keeps"));
                 Err(Over)
             }
             Err(_) => {
-                self.ended = true;
+                self.close("replaced", None);
                 Err(Over)
             }
         }
@@ -74,17 +95,13 @@ impl Answer {
 
     /// The answer is whole.
     pub fn finish(mut self, choices: Vec<ChoiceEnd>) {
-        let usage = self.usage;
-        self.end(Entry::finished(choices, usage));
+        let terminal = Entry::finished(choices, self.usage);
+        self.close("finished", Some(terminal));
     }
 
     /// The answer broke off.
     pub fn fail(mut self, failure: Failure) {
-        let usage = self.usage;
-        self.end(Entry::failed(Failure {
-            usage: Some(usage),
-            ..failure
-        }));
+        self.end_failed(failure);
     }
 
     /// Whether somebody ended the answer. Drop it then.
@@ -112,9 +129,29 @@ impl Answer {
         self.usage = usage;
     }
 
-    fn end(&mut self, terminal: Entry) {
-        self.ended = true;
-        let _ = self.writer.append(terminal); // fails only if another writer or terminal came first, and theirs stands
+    fn end_failed(&mut self, failure: Failure) {
+        let word = failure.reason().as_word();
+        let usage = Some(self.usage);
+        self.close(word, Some(Entry::failed(Failure { usage, ..failure })));
+    }
+
+    /// Gives the seats back, closes the journal and tells who keeps the books, in that order: whoever sees the end finds the
+    /// seats free.
+    fn close(&mut self, outcome: &'static str, terminal: Option<Entry>) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.seats = None;
+        if let Some(terminal) = terminal {
+            let _ = self.writer.append(terminal); // fails only if another writer or terminal came first, and theirs stands
+        }
+        if let Some(on_end) = self.on_end.take() {
+            on_end(Ending {
+                outcome,
+                usage: self.usage,
+                first_entry: self.first_entry,
+            });
+        }
     }
 }
 
@@ -123,14 +160,20 @@ impl Drop for Answer {
         if self.ended {
             return;
         }
-        let usage = self.usage;
         if self.cancel.is_cancelled() {
-            self.end(Entry::cancelled(usage));
+            let terminal = Entry::cancelled(self.usage);
+            self.close("cancelled", Some(terminal));
         } else {
-            self.end(Entry::failed(Failure {
-                usage: Some(usage),
-                ..Failure::new(Reason::Internal, "the engine let go of the answer")
-            }));
+            self.end_failed(Failure::new(Reason::Internal, "the engine let go of the answer"));
         }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("usage", &self.usage)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }

@@ -140,6 +140,23 @@ impl<K: Hash + Eq + Clone, V: Kept> Shelf<K, V> {
         self.items.remove(key).map(|item| item.value)
     }
 
+    /// Takes one off, running or finished, to make place for another of its name.
+    pub fn take<Q>(&mut self, key: &Q) -> Option<V>
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let item = self.items.remove(key)?;
+        match item.finished {
+            None => self.running -= 1,
+            Some(weight) => {
+                self.finished_bytes -= weight;
+                self.finished.retain(|(_, finished)| finished.borrow() != key);
+            }
+        }
+        Some(item.value)
+    }
+
     /// All, with whether each still runs.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V, bool)> {
         self.items.iter().map(|(key, item)| (key, &item.value, item.finished.is_none()))
@@ -207,6 +224,24 @@ mod tests {
         shelf.insert(9, Weighs(500)).unwrap();
         shelf.finish(&9, now + Duration::from_secs(14));
         assert!(shelf.is_empty(), "larger than the bound by itself");
+    }
+
+    #[test]
+    fn a_taken_name_is_free_again_and_its_past_does_not_touch_the_next_one() {
+        let mut shelf = shelf(10, 100, 10);
+        let now = Instant::now();
+        shelf.insert(1, Weighs(60)).unwrap();
+        shelf.finish(&1, now);
+        assert_eq!(shelf.take(&1).unwrap().0, 60);
+        shelf.insert(1, Weighs(70)).unwrap();
+        shelf.sweep(now + Duration::from_secs(1000));
+        assert_eq!(
+            (shelf.running(), shelf.get(&1).unwrap().0),
+            (1, 70),
+            "the second runs, whatever the first did"
+        );
+        shelf.take(&1).unwrap();
+        assert!(shelf.is_empty() && shelf.running() == 0 && shelf.finished_bytes == 0);
     }
 
     #[test]

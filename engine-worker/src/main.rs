@@ -1,0 +1,31 @@
+//! The worker as a process of its own.
+
+use std::process::ExitCode;
+
+use chassis::{listen::listen, process::Process};
+use clap::Parser;
+
+/// A worker of Unbroken: runs a model and serves its answers to routers
+#[derive(Parser)]
+#[command(name = "unbroken-worker", version)]
+struct Command {
+    #[command(flatten)]
+    process: Process,
+    #[command(flatten)]
+    worker: engine_worker::Settings,
+}
+
+fn main() -> ExitCode {
+    chassis::process::main(
+        "unbroken-worker",
+        |command: &Command| command.process.clone(),
+        |command, drain| async move {
+            let listener = listen(&command.worker.worker_listen, "UNBROKEN_WORKER")?;
+            let grace = command.process.grace;
+            drain
+                .serve(grace, engine_worker::run(command.worker, listener, drain.clone()))
+                .await?;
+            Ok(())
+        },
+    )
+}

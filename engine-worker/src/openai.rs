@@ -1,0 +1,184 @@
+//! The engine that is somebody else's: any server that speaks OpenAI's chat completions (vLLM, SGLang, TGI, llama-server, Ollama).
+//!
+//! A request becomes a body (`ask`), the body a call (`upstream`), the stream that comes back entries (`events`, `chunk`), all of
+//! it under clocks (`relay`). It cannot go on with an answer that another worker began: the server knows no token ids of ours.
+
+mod ask;
+mod chunk;
+mod events;
+mod failure;
+mod relay;
+mod settings;
+mod upstream;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use chassis::drain::Drain;
+use parking_lot::RwLock;
+use proto::v1::{EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model, Reason};
+use reqwest::RequestBuilder;
+
+use crate::{
+    answer::Answer,
+    engine::{Engine, Prepared},
+};
+use relay::Clocks;
+pub use settings::{Secret, Settings};
+use upstream::Upstream;
+
+/// Between two tries to reach a server that is not there yet.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The engine cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is missing.
+    #[error("UNBROKEN_UPSTREAM is not set; the openai engine needs the server's base address, such as http://127.0.0.1:8000/v1")]
+    NoUpstream,
+    /// The address is not one.
+    #[error("UNBROKEN_UPSTREAM is {0:?}; expected the server's base address, such as http://127.0.0.1:8000/v1")]
+    Address(String),
+    /// The key cannot be read.
+    #[error("UNBROKEN_UPSTREAM_KEY_FILE: cannot read {0}: {1}")]
+    KeyFile(PathBuf, std::io::Error),
+    /// The client cannot be made.
+    #[error("cannot make an HTTP client: {0}")]
+    Client(reqwest::Error),
+}
+
+/// The engine over an OpenAI-compatible server.
+pub struct Openai {
+    upstream: Upstream,
+    seats: u32,
+    clocks: Clocks,
+    models: Arc<RwLock<Vec<Model>>>,
+    drain: Drain,
+}
+
+impl Openai {
+    /// Waits until the server has told its models, however long that takes, and keeps asking for them from then on.
+    ///
+    /// # Errors
+    /// A setting is wrong.
+    pub async fn connect(settings: &Settings, drain: &Drain) -> Result<Arc<Self>, Error> {
+        let upstream = Upstream::new(settings)?;
+        let mut said = false;
+        let models = loop {
+            match upstream.models().await {
+                Ok(models) if !models.is_empty() => break models,
+                Ok(_) if said => {}
+                Ok(_) => tracing::warn!("the upstream serves no model yet; waiting"),
+                Err(_) if said => {}
+                Err(failure) => tracing::warn!(
+                    reason = failure.reason().as_word(),
+                    "the upstream does not tell its models yet; waiting"
+                ),
+            }
+            said = true;
+            tokio::time::sleep(RETRY).await;
+        };
+        let models = Arc::new(RwLock::new(models));
+        drain.spawn_until_draining(refresh(upstream.clone(), Arc::clone(&models), settings.upstream_refresh));
+        Ok(Arc::new(Self {
+            upstream,
+            seats: settings.upstream_seats,
+            clocks: Clocks {
+                first_token: settings.upstream_first_token,
+                idle: settings.upstream_idle,
+            },
+            models,
+            drain: drain.clone(),
+        }))
+    }
+
+    /// The model of that name, or the first.
+    fn model(&self, asked: &str) -> Result<String, Failure> {
+        let models = self.models.read();
+        let found = models.iter().find(|model| asked.is_empty() || model.id == asked);
+        found.map(|model| model.id.clone()).ok_or_else(|| Failure {
+            param: "model".to_owned(),
+            ..Failure::new(
+                Reason::ModelNotFound,
+                format!("the server behind this worker does not serve the model {asked:?}"),
+            )
+        })
+    }
+}
+
+/// Asks for the models again and again. A server that does not answer keeps those that it had: requests will show.
+async fn refresh(upstream: Upstream, models: Arc<RwLock<Vec<Model>>>, every: Duration) {
+    loop {
+        tokio::time::sleep(every.max(RETRY)).await;
+        if let Ok(fresh) = upstream.models().await
+            && !fresh.is_empty()
+        {
+            *models.write() = fresh;
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Openai {
+    fn models(&self) -> Vec<Model> {
+        self.models.read().clone()
+    }
+
+    fn seats(&self) -> u32 {
+        self.seats
+    }
+
+    async fn prepare(&self, request: GenerateRequest) -> Result<Box<dyn Prepared>, Failure> {
+        let chat = request.request.ok_or_else(|| Failure::invalid("request", "request is missing"))?;
+        if request.position > 0 || !request.resume.is_empty() {
+            return Err(Failure {
+                param: "resume".to_owned(),
+                ..Failure::new(
+                    Reason::Unsupported,
+                    "the server behind this worker cannot go on with an answer that another began",
+                )
+            });
+        }
+        let model = self.model(&chat.model)?;
+        let body = ask::body(&chat, &model)?;
+        Ok(Box::new(Ready {
+            request: self.upstream.chat(&body),
+            model,
+            choices: chat.n.max(1),
+            clocks: self.clocks,
+            drain: self.drain.clone(),
+        }))
+    }
+
+    async fn embed(&self, mut request: EmbedRequest) -> Result<EmbedResponse, Failure> {
+        request.model = self.model(&request.model)?;
+        self.upstream.embed(request).await
+    }
+}
+
+/// A request that can be sent.
+struct Ready {
+    request: RequestBuilder,
+    model: String,
+    choices: u32,
+    clocks: Clocks,
+    drain: Drain,
+}
+
+impl Prepared for Ready {
+    fn model(&self) -> String {
+        self.model.clone()
+    }
+
+    fn prompt_tokens(&self) -> u32 {
+        0
+    }
+
+    fn seats(&self) -> u32 {
+        self.choices
+    }
+
+    fn begin(self: Box<Self>, answer: Answer) {
+        self.drain.spawn(relay::relay(self.request, self.choices, self.clocks, answer));
+    }
+}

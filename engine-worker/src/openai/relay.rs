@@ -1,0 +1,154 @@
+//! One answer from the server's stream into its journal, under three clocks: connect (the client's own), first token, between
+//! tokens. However it ends, the request is dropped, and the server sees that nobody waits.
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::StreamExt as _;
+use proto::v1::{Failure, Reason};
+use reqwest::{RequestBuilder, Response, header};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{chunk::Told, events::Events, failure::of_status};
+use crate::answer::Answer;
+
+/// The most bytes of an error's body that are read.
+const ERROR_BYTES: usize = 16 * 1024;
+/// How long the usage may take once every choice has ended: some servers never close.
+const TAIL: Duration = Duration::from_secs(2);
+
+/// How long the server may be silent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clocks {
+    pub(super) first_token: Duration,
+    pub(super) idle: Duration,
+}
+
+/// Why a stream is not read on.
+enum Stop {
+    /// The journal takes nothing more.
+    Over,
+    /// The answer broke off.
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Sends the request and writes the answer.
+pub(super) async fn relay(request: RequestBuilder, choices: u32, clocks: Clocks, mut answer: Answer) {
+    let mut told = Told::new(choices);
+    let cancelled = answer.cancelled();
+    let read = read(request, clocks, &mut told, &mut answer);
+    let outcome = tokio::select! {
+        biased;
+        () = cancelled => return,
+        outcome = read => outcome,
+    };
+    if let Some(usage) = told.usage {
+        answer.set_usage(usage);
+    }
+    match outcome.and_then(|()| Ok(told.ends()?)) {
+        Ok(ends) => answer.finish(ends),
+        Err(Stop::Failed(failure)) => answer.fail(failure),
+        Err(Stop::Over) => {}
+    }
+}
+
+async fn read(request: RequestBuilder, clocks: Clocks, told: &mut Told, answer: &mut Answer) -> Result<(), Stop> {
+    let mut deadline = Instant::now() + clocks.first_token;
+    let silent = |what: &str| Failure::new(Reason::Timeout, format!("the server behind this worker sent no {what} in time"));
+    let response = timeout_at(deadline, request.send()).await.map_err(|_| silent("first token"))?;
+    let response = accept(response.map_err(|error| unreachable(&error))?).await?;
+    let mut pieces = pin!(response.bytes_stream());
+    let mut events = Events::default();
+    let mut first = true;
+    while !told.done {
+        if told.is_whole() {
+            deadline = deadline.min(Instant::now() + TAIL);
+        }
+        let piece = match timeout_at(deadline, pieces.next()).await {
+            Ok(None) => break,
+            Ok(Some(piece)) => piece.map_err(|error| broke(&error))?,
+            Err(_) if told.is_whole() => break,
+            Err(_) => return Err(silent(if first { "first token" } else { "token" }).into()),
+        };
+        let (mut outcome, mut any) = (Ok(()), false);
+        let fed = events.feed(&piece, |data| {
+            if outcome.is_ok() {
+                outcome = take(told, &data, answer, &mut any);
+            }
+        });
+        outcome?;
+        fed.map_err(|_| Failure::new(Reason::Upstream, "the server behind this worker sent an event without an end"))?;
+        if any {
+            first = false;
+            deadline = Instant::now() + clocks.idle;
+        }
+    }
+    Ok(())
+}
+
+fn take(told: &mut Told, data: &[u8], answer: &mut Answer, any: &mut bool) -> Result<(), Stop> {
+    let mut over = false;
+    told.take(data, |entry| {
+        *any = true;
+        over = over || answer.push(entry).is_err();
+    })?;
+    if over { Err(Stop::Over) } else { Ok(()) }
+}
+
+/// Takes a response that is a stream of events; anything else is a failure.
+async fn accept(response: Response) -> Result<Response, Failure> {
+    let status = response.status();
+    let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    if status.is_success() {
+        return match text(header::CONTENT_TYPE) {
+            Some(kind) if kind.starts_with("text/event-stream") => Ok(response),
+            kind => Err(Failure::new(
+                Reason::Upstream,
+                format!(
+                    "the server behind this worker answered with {}, not with a stream of events",
+                    kind.unwrap_or("no type")
+                ),
+            )),
+        };
+    }
+    let retry_after = text(header::RETRY_AFTER)
+        .and_then(|after| after.parse().ok())
+        .map(Duration::from_secs);
+    let body = bounded(response, ERROR_BYTES).await;
+    Err(of_status(status.as_u16(), &body, retry_after))
+}
+
+/// The first bytes of a body, `most` at most, as far as they come in a moment.
+pub(super) async fn bounded(response: Response, most: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    let mut pieces = pin!(response.bytes_stream());
+    while body.len() < most
+        && let Ok(Some(Ok(piece))) = timeout(TAIL, pieces.next()).await
+    {
+        body.extend_from_slice(&piece[..piece.len().min(most - body.len())]);
+    }
+    body
+}
+
+/// The server was not reached. The error's text names the address, which the caller need not know.
+pub(super) fn unreachable(error: &reqwest::Error) -> Failure {
+    let what = if error.is_connect() {
+        "cannot be reached"
+    } else {
+        "did not take the request"
+    };
+    Failure::new(Reason::Unavailable, format!("the server behind this worker {what}"))
+}
+
+fn broke(error: &reqwest::Error) -> Failure {
+    tracing::debug!(%error, "an upstream's stream broke");
+    Failure::new(
+        Reason::Upstream,
+        "the connection to the server behind this worker broke in the middle of the answer",
+    )
+}

@@ -1,0 +1,440 @@
+//! What one answer of the script will be, decided before it begins: every entry at every place, its pace and its faults.
+//!
+//! Pure. All choices have the same length, so entry `p` of the journal is token `p / n` of choice `p % n`; going on at a position is
+//! therefore the same as having come there.
+
+use std::{cmp::Ordering, time::Duration};
+
+use proto::v1::{
+    ChatRequest, ChoiceEnd, Entry, Failure, FinishReason, GenerateRequest, Message, Reason, ResumePoint, Role, TokenLogprob, ToolCallDelta,
+    entry::Event,
+};
+
+use super::{Settings, directive::Directive, oracle::Oracle};
+
+/// An answer, as it will be.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    oracle: Oracle,
+    pub(super) choices: u32,
+    /// Tokens of each choice.
+    tokens: u32,
+    reason: FinishReason,
+    /// For each choice, where a stop string cuts its text.
+    cuts: Vec<Option<Cut>>,
+    reasoning: u32,
+    tool: Option<String>,
+    logprobs: Option<u32>,
+    pub(super) prompt_tokens: u32,
+    /// Before the first token.
+    pub(super) prefill: Duration,
+    /// Between two tokens of a choice.
+    pub(super) gap: Duration,
+    /// Whether tokens come on the common grid of decode steps.
+    pub(super) step: bool,
+    pub(super) faults: Faults,
+    /// The journal's position at which this worker goes on.
+    pub(super) position: u32,
+}
+
+/// At which token of a choice something goes wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Faults {
+    pub(super) die: Option<u32>,
+    pub(super) stall: Option<u32>,
+    pub(super) fail: Option<u32>,
+}
+
+/// Where a stop string cuts the text of a choice.
+#[derive(Clone, Debug)]
+struct Cut {
+    /// The token whose text is cut; later ones say nothing.
+    index: u32,
+    /// How much of its text is released, in bytes.
+    text: usize,
+    /// The tokens that were made until the stop string was whole.
+    tokens: u32,
+    stop: String,
+}
+
+impl Plan {
+    pub(super) fn new(request: &GenerateRequest, settings: &Settings) -> Result<Self, Failure> {
+        let chat = request
+            .request
+            .as_ref()
+            .ok_or_else(|| Failure::invalid("request", "request is missing"))?;
+        if !chat.model.is_empty() && chat.model != settings.script_model {
+            let message = format!(
+                "the model {:?} is not here; this worker serves {:?}",
+                chat.model, settings.script_model
+            );
+            return Err(Failure {
+                param: "model".to_owned(),
+                ..Failure::new(Reason::ModelNotFound, message)
+            });
+        }
+        let messages = messages(chat);
+        let directive = Directive::find(last_said(&messages))?;
+        if directive.has_faults() && !settings.script_faults {
+            return Err(Failure::invalid(
+                "messages",
+                "the script asks for a fault, and UNBROKEN_SCRIPT_FAULTS is not set",
+            ));
+        }
+        let prompt_tokens = messages.iter().map(|message| words(&message.text)).sum();
+        let (tokens, reason) = length(chat, &directive, prompt_tokens, settings)?;
+        let sampling = chat.sampling.clone().unwrap_or_default();
+        let oracle = match directive.id {
+            Some(id) => Oracle::named(id),
+            None => Oracle::words(sampling.seed.unwrap_or(0), &messages),
+        };
+        let mut plan = Self {
+            oracle,
+            choices: chat.n.max(1),
+            tokens,
+            reason,
+            cuts: Vec::new(),
+            reasoning: directive.reasoning,
+            tool: directive.tool,
+            logprobs: sampling.logprobs.then_some(sampling.top_logprobs),
+            prompt_tokens,
+            prefill: directive.ttft.unwrap_or(settings.script_prefill * prompt_tokens),
+            gap: directive.gap.unwrap_or(settings.script_gap),
+            step: directive.step,
+            faults: Faults {
+                die: directive.die_at.or(settings.script_die_at),
+                stall: directive.stall_at.or(settings.script_stall_at),
+                fail: directive.fail_at.or(settings.script_fail_at),
+            },
+            position: request.position,
+        };
+        plan.cuts = (0..plan.choices).map(|choice| plan.cut(choice, &sampling.stop)).collect();
+        plan.check_resume(&request.resume)?;
+        Ok(plan)
+    }
+
+    /// The journal's length without the terminal entry.
+    pub(super) fn entries(&self) -> u32 {
+        self.longest().saturating_mul(self.choices)
+    }
+
+    /// The token of a choice, and the choice, that stand at a position of the journal.
+    pub(super) fn place(&self, position: u32) -> (u32, u32) {
+        (position / self.choices, position % self.choices)
+    }
+
+    /// The entry of token `index` of `choice`.
+    pub(super) fn entry(&self, index: u32, choice: u32) -> Entry {
+        let text = self.text(index, choice);
+        let id = self.oracle.id(choice, index);
+        let mut entry = Entry {
+            token_ids: vec![id],
+            tokens: 1,
+            choice,
+            ..Entry::default()
+        };
+        if let Some(top) = self.logprobs {
+            entry.logprobs.push(self.logprob(index, choice, top));
+        }
+        if index < self.reasoning {
+            entry.event = Some(Event::Reasoning(text));
+        } else if let Some(tool) = &self.tool {
+            entry.event = Some(Event::ToolCall(Box::new(self.tool_piece(index, choice, tool))));
+        } else {
+            entry.token = text;
+        }
+        entry
+    }
+
+    /// How the choices end.
+    pub(super) fn ends(&self) -> Vec<ChoiceEnd> {
+        let end = |(choice, cut): (u32, &Option<Cut>)| ChoiceEnd {
+            choice,
+            reason: if cut.is_some() { FinishReason::Stop } else { self.reason }.into(),
+            stop: cut.as_ref().map(|cut| cut.stop.clone()).unwrap_or_default(),
+        };
+        (0..).zip(&self.cuts).map(end).collect()
+    }
+
+    fn text(&self, index: u32, choice: u32) -> String {
+        let mut text = self.oracle.text(choice, index);
+        if let Some(cut) = self.cuts.get(choice as usize).and_then(Option::as_ref) {
+            match index.cmp(&cut.index) {
+                Ordering::Less => {}
+                Ordering::Equal => text.truncate(cut.text),
+                Ordering::Greater => text.clear(),
+            }
+        }
+        text
+    }
+
+    fn longest(&self) -> u32 {
+        // All choices step together; one that met its stop string says nothing more while the others go on.
+        let length = |cut: &Option<Cut>| cut.as_ref().map_or(self.tokens, |cut| cut.tokens);
+        self.cuts.iter().map(length).max().unwrap_or(self.tokens)
+    }
+
+    fn cut(&self, choice: u32, stops: &[String]) -> Option<Cut> {
+        if stops.is_empty() {
+            return None;
+        }
+        let whole = self.oracle.whole(choice, self.tokens);
+        let met = stops
+            .iter()
+            .filter_map(|stop| whole.find(stop.as_str()).map(|at| (at + stop.len(), at, stop)));
+        let (end, at, stop) = met.min()?;
+        // The tokens in which the stop string begins and ends, and where the first of them begins.
+        let (mut from, mut begins) = (0, None);
+        for index in 0..self.tokens {
+            let to = from + self.oracle.text(choice, index).len();
+            if begins.is_none() && at < to {
+                begins = Some((index, at - from));
+            }
+            if let Some((index_of_cut, text)) = begins
+                && end <= to
+            {
+                return Some(Cut {
+                    index: index_of_cut,
+                    text,
+                    tokens: index + 1,
+                    stop: stop.clone(),
+                });
+            }
+            from = to;
+        }
+        None
+    }
+
+    /// The pieces of a function call whose arguments are `{"text":"…"}`.
+    fn tool_piece(&self, index: u32, choice: u32, tool: &str) -> ToolCallDelta {
+        let (first, last) = (index == self.reasoning, index + 1 == self.tokens);
+        let mut piece = ToolCallDelta::default();
+        if first {
+            piece.id = format!("call_{:08x}", self.oracle.id(choice, index));
+            tool.clone_into(&mut piece.name);
+            piece.arguments.push_str(r#"{"text":""#);
+        }
+        if !first && !last {
+            piece.arguments.push_str(&self.oracle.text(choice, index));
+        }
+        if last && self.reason != FinishReason::Length {
+            piece.arguments.push_str(r#""}"#);
+        }
+        piece
+    }
+
+    fn logprob(&self, index: u32, choice: u32, top: u32) -> TokenLogprob {
+        let one = |index: u32, logprob: f32| {
+            let token = self.oracle.text(choice, index);
+            TokenLogprob {
+                bytes: token.clone().into_bytes(),
+                token,
+                logprob,
+                top: Vec::new(),
+            }
+        };
+        let chosen = -f32::from((self.oracle.id(choice, index) % 1000) as u16) / 1000.0;
+        let top = (0..top).scan(chosen, |logprob, worse| {
+            let likely = one(index.wrapping_add(worse), *logprob);
+            *logprob -= 1.0;
+            Some(likely)
+        });
+        TokenLogprob {
+            top: top.collect(),
+            ..one(index, chosen)
+        }
+    }
+
+    /// The script knows what it must have said: a prefix that is not that is refused.
+    fn check_resume(&self, resume: &[ResumePoint]) -> Result<(), Failure> {
+        let wrong = |message: String| Err(Failure::invalid("resume", message));
+        let mut made = 0u32;
+        for point in resume {
+            if point.choice >= self.choices {
+                return wrong(format!("choice {} is resumed, and the request has {}", point.choice, self.choices));
+            }
+            for (index, id) in (0..).zip(&point.token_ids) {
+                let expected = self.oracle.id(point.choice, index);
+                if *id != expected {
+                    return wrong(format!(
+                        "token {index} of choice {} is {id}; the script says {expected} there",
+                        point.choice
+                    ));
+                }
+            }
+            let tokens = u32::try_from(point.token_ids.len()).unwrap_or(u32::MAX);
+            let expected = (self.position + self.choices - 1).saturating_sub(point.choice) / self.choices;
+            if tokens != expected {
+                return wrong(format!(
+                    "choice {} has {tokens} tokens; before position {} it has {expected}",
+                    point.choice, self.position
+                ));
+            }
+            let text = (0..tokens).map(|index| self.text(index, point.choice));
+            let text: String = text.skip(self.reasoning as usize).collect();
+            if self.tool.is_none() && !point.text.is_empty() && point.text != text {
+                return wrong(format!("the text of choice {} is not what its {tokens} tokens say", point.choice));
+            }
+            made = made.saturating_add(tokens);
+        }
+        if made != self.position {
+            return wrong(format!("{made} tokens are resumed, and the next position is {}", self.position));
+        }
+        if made > self.entries() {
+            return wrong(format!("{made} tokens are resumed, and the whole answer has {}", self.entries()));
+        }
+        Ok(())
+    }
+}
+
+fn length(chat: &ChatRequest, directive: &Directive, prompt_tokens: u32, settings: &Settings) -> Result<(u32, FinishReason), Failure> {
+    let room = settings.script_context.saturating_sub(prompt_tokens);
+    if room == 0 {
+        let message = format!(
+            "the prompt has {prompt_tokens} tokens; the context takes {}",
+            settings.script_context
+        );
+        return Err(Failure {
+            param: "messages".to_owned(),
+            ..Failure::new(Reason::ContextLengthExceeded, message)
+        });
+    }
+    let wanted = directive.tokens.unwrap_or(settings.script_tokens);
+    let most = chat.max_tokens.unwrap_or(u32::MAX).min(room);
+    Ok(if wanted > most {
+        (most, FinishReason::Length)
+    } else if directive.tool.is_some() {
+        (wanted, FinishReason::ToolCalls)
+    } else {
+        (wanted, FinishReason::Stop)
+    })
+}
+
+/// The conversation, with `prompt` as its last message.
+fn messages(chat: &ChatRequest) -> Vec<Message> {
+    let mut messages = chat.messages.clone();
+    if !chat.prompt.is_empty() {
+        messages.push(Message {
+            role: Role::User.into(),
+            text: chat.prompt.clone(),
+            ..Message::default()
+        });
+    }
+    messages
+}
+
+fn last_said(messages: &[Message]) -> &str {
+    let mut users = messages
+        .iter()
+        .rev()
+        .filter(|message| matches!(message.role(), Role::User | Role::Unspecified));
+    users.next().map_or("", |message| message.text.as_str())
+}
+
+/// The script's tokens of an input: its words.
+pub(super) fn words(text: &str) -> u32 {
+    u32::try_from(text.split_whitespace().count()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::Sampling;
+
+    use super::*;
+
+    fn request(text: &str) -> GenerateRequest {
+        GenerateRequest {
+            request: Some(ChatRequest {
+                prompt: text.to_owned(),
+                ..ChatRequest::default()
+            }),
+            ..GenerateRequest::default()
+        }
+    }
+
+    fn stopped(text: &str, stop: &str) -> Plan {
+        let mut request = request(text);
+        request.request.as_mut().unwrap().sampling = Some(Sampling {
+            stop: vec![stop.to_owned()],
+            ..Sampling::default()
+        });
+        Plan::new(&request, &Settings::default()).unwrap()
+    }
+
+    fn text(plan: &Plan) -> String {
+        (0..plan.entries()).map(|position| plan.entry(position, 0).token).collect()
+    }
+
+    #[test]
+    fn a_stop_string_never_leaks_wherever_it_begins_and_ends() {
+        let plan = stopped("[[script id=r tokens=9]]", ".2 r.3");
+        assert_eq!((text(&plan).as_str(), plan.entries()), ("r.0 r.1 r", 4));
+        assert_eq!(plan.ends()[0].stop, ".2 r.3");
+        assert_eq!(text(&stopped("[[script id=r tokens=9]]", "r.0")), "");
+        let unmet = stopped("[[script id=r tokens=2]]", "never");
+        assert_eq!((text(&unmet).as_str(), unmet.ends()[0].stop.as_str()), ("r.0 r.1 ", ""));
+    }
+
+    #[test]
+    fn a_call_of_a_function_has_whole_json_as_its_arguments() {
+        for tokens in [1, 2, 5] {
+            let plan = Plan::new(
+                &request(&format!("[[script id=r tokens={tokens} tool=look]]")),
+                &Settings::default(),
+            )
+            .unwrap();
+            let pieces = (0..plan.entries()).map(|index| match plan.entry(index, 0).event {
+                Some(Event::ToolCall(piece)) => *piece,
+                other => panic!("{other:?}"),
+            });
+            let pieces: Vec<ToolCallDelta> = pieces.collect();
+            assert_eq!(pieces.iter().filter(|piece| piece.name == "look").count(), 1);
+            let arguments: String = pieces.iter().map(|piece| piece.arguments.as_str()).collect();
+            let _: serde_json::Value = serde_json::from_str(&arguments).unwrap();
+            assert_eq!(plan.ends()[0].reason(), FinishReason::ToolCalls);
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_taken_only_if_the_script_said_it() {
+        let mut request = request("[[script id=r tokens=8]]");
+        request.request.as_mut().unwrap().n = 2;
+        let oracle = Oracle::named("r");
+        let point = |choice: u32, tokens: u32| ResumePoint {
+            choice,
+            token_ids: (0..tokens).map(|index| oracle.id(choice, index)).collect(),
+            text: oracle.whole(choice, tokens),
+            end: None,
+        };
+        request.position = 5;
+        request.resume = vec![point(0, 3), point(1, 2)];
+        Plan::new(&request, &Settings::default()).unwrap();
+        let wrong = [
+            vec![point(0, 2), point(1, 3)],
+            vec![point(0, 3)],
+            vec![],
+            vec![
+                ResumePoint {
+                    text: "r.0 ".to_owned(),
+                    ..point(0, 3)
+                },
+                point(1, 2),
+            ],
+            vec![
+                ResumePoint {
+                    token_ids: vec![1, 2, 3],
+                    ..point(0, 3)
+                },
+                point(1, 2),
+            ],
+        ];
+        for resume in wrong {
+            let request = GenerateRequest {
+                resume: resume.clone(),
+                ..request.clone()
+            };
+            let failure = Plan::new(&request, &Settings::default()).unwrap_err();
+            assert_eq!(failure.param, "resume", "{resume:?}");
+        }
+    }
+}

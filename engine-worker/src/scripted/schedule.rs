@@ -1,0 +1,284 @@
+//! The one task that owns all answers that run: it sleeps until the next token is due, then makes all that are.
+//!
+//! No task and no timer per answer, so that thousands of answers cost one wake for each common step. An answer that fell behind
+//! catches up; one without a pace makes tokens in bounded bursts, and lets others run in between.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering as Atomic},
+    },
+    time::Duration,
+};
+
+use proto::v1::{Entry, Failure, Reason};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, sleep_until},
+};
+
+use super::plan::Plan;
+use crate::answer::Answer;
+
+/// Tokens that an answer without a pace makes in its turn.
+const BURST: u32 = 32;
+/// Tokens that are made before other tasks of the process have their turn.
+const TURN: u32 = 2048;
+/// Where nothing is due: looked at again after this.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// What the engine asks of its task.
+pub(super) enum Order {
+    /// Make this answer.
+    Begin(Box<(Plan, Answer)>),
+    /// Nothing runs any more: end.
+    Stop,
+}
+
+/// What the task tells, and how it is woken.
+#[derive(Debug)]
+pub(super) struct Beat {
+    poked: Notify,
+    born: Instant,
+    running: AtomicU32,
+    /// Of the last step, in milliseconds since `born`.
+    stepped: AtomicU64,
+}
+
+impl Default for Beat {
+    fn default() -> Self {
+        Self {
+            poked: Notify::new(),
+            born: Instant::now(),
+            running: AtomicU32::new(0),
+            stepped: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Beat {
+    /// Answers were cancelled.
+    pub(super) fn poke(&self) {
+        self.poked.notify_one();
+    }
+
+    /// Since the last step, while something runs.
+    pub(super) fn age(&self) -> Option<Duration> {
+        let running = self.running.load(Atomic::Relaxed) > 0;
+        running.then(|| {
+            self.born
+                .elapsed()
+                .saturating_sub(Duration::from_millis(self.stepped.load(Atomic::Relaxed)))
+        })
+    }
+
+    fn stepped(&self, now: Instant) {
+        let since = u64::try_from((now - self.born).as_millis()).unwrap_or(u64::MAX);
+        self.stepped.store(since, Atomic::Relaxed);
+    }
+}
+
+/// An answer that runs.
+struct Running {
+    plan: Plan,
+    answer: Answer,
+    /// The position of its next entry.
+    next: u32,
+    due: Instant,
+}
+
+pub(super) struct Scheduler {
+    inbox: mpsc::Receiver<Order>,
+    beat: Arc<Beat>,
+    /// The next due one first.
+    running: BinaryHeap<Reverse<Box<Running>>>,
+    /// Those that a fault has stalled: they wait to be cancelled.
+    stalled: Vec<Box<Running>>,
+}
+
+impl Scheduler {
+    pub(super) fn new(inbox: mpsc::Receiver<Order>, beat: Arc<Beat>) -> Self {
+        Self {
+            inbox,
+            beat,
+            running: BinaryHeap::new(),
+            stalled: Vec::new(),
+        }
+    }
+
+    /// Runs until it is told to stop, or nobody can give orders any more.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.make_due(Instant::now());
+            self.tell();
+            let due = self.running.peek().map_or_else(|| Instant::now() + FAR, |first| first.0.due);
+            if due <= Instant::now() {
+                // Orders and cancels have their turn too, and so has the rest of the process.
+                tokio::task::yield_now().await;
+                while let Ok(order) = self.inbox.try_recv() {
+                    if !self.obey(order) {
+                        return;
+                    }
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = self.beat.poked.notified() => self.let_go(),
+                order = self.inbox.recv() => {
+                    let Some(order) = order else { return };
+                    if !self.obey(order) {
+                        return;
+                    }
+                    while let Ok(order) = self.inbox.try_recv() {
+                        if !self.obey(order) {
+                            return;
+                        }
+                    }
+                }
+                () = sleep_until(due) => {}
+            }
+        }
+    }
+
+    /// Says whether to go on.
+    fn obey(&mut self, order: Order) -> bool {
+        let Order::Begin(order) = order else { return false };
+        let (plan, answer) = *order;
+        let now = Instant::now();
+        if self.running.is_empty() {
+            self.beat.stepped(now);
+        }
+        let mut due = now + plan.prefill;
+        if plan.step {
+            due = self.next_step(due, plan.gap);
+        }
+        let next = plan.position;
+        self.running.push(Reverse(Box::new(Running { plan, answer, next, due })));
+        true
+    }
+
+    /// The first step of the grid of this gap at or after `time`: all answers of one gap share it.
+    fn next_step(&self, time: Instant, gap: Duration) -> Instant {
+        let gap = u64::try_from(gap.as_micros()).unwrap_or(u64::MAX).max(1);
+        let since = u64::try_from((time - self.beat.born).as_micros()).unwrap_or(u64::MAX);
+        self.beat.born + Duration::from_micros(since.div_ceil(gap).saturating_mul(gap))
+    }
+
+    /// Makes the tokens that are due, within one turn.
+    fn make_due(&mut self, now: Instant) {
+        let mut left = TURN;
+        while left > 0 {
+            let Some(Reverse(first)) = self.running.peek() else { return };
+            if first.due > now {
+                return;
+            }
+            let Some(Reverse(mut running)) = self.running.pop() else { return };
+            let burst = if running.plan.gap.is_zero() { BURST } else { 1 };
+            left = left.saturating_sub(burst);
+            match running.steps(burst) {
+                Step::Next => {
+                    running.due = if running.plan.gap.is_zero() {
+                        Instant::now()
+                    } else {
+                        running.due + running.plan.gap
+                    };
+                    self.running.push(Reverse(running));
+                }
+                Step::Stalled => self.stalled.push(running),
+                Step::Broken => running.answer.fail(Failure::new(Reason::Upstream, "the script breaks off here")),
+                Step::Whole => running.answer.finish(running.plan.ends()),
+                Step::Over => {}
+            }
+            if left == TURN - burst {
+                self.beat.stepped(now);
+            }
+        }
+    }
+
+    /// Drops the answers that were cancelled.
+    fn let_go(&mut self) {
+        self.running.retain(|running| !running.0.answer.is_cancelled());
+        self.stalled.retain(|running| !running.answer.is_cancelled());
+    }
+
+    fn tell(&self) {
+        let running = self.running.len() + self.stalled.len();
+        self.beat.running.store(u32::try_from(running).unwrap_or(u32::MAX), Atomic::Relaxed);
+    }
+}
+
+/// What became of an answer in its turn.
+enum Step {
+    Next,
+    Stalled,
+    Broken,
+    Whole,
+    Over,
+}
+
+impl Running {
+    /// Makes the next token of every choice, `times` times at most.
+    fn steps(&mut self, times: u32) -> Step {
+        for _ in 0..times {
+            match self.step() {
+                Step::Next => {}
+                other => return other,
+            }
+        }
+        Step::Next
+    }
+
+    /// A last step that makes the answer whole ends it at once: no token is due after it.
+    fn step(&mut self) -> Step {
+        if self.answer.is_cancelled() {
+            return Step::Over;
+        }
+        let entries = self.plan.entries();
+        if self.next < entries {
+            let (index, mut choice) = self.plan.place(self.next);
+            let faults = self.plan.faults;
+            if faults.die == Some(index) {
+                std::process::abort();
+            }
+            if faults.stall == Some(index) {
+                return Step::Stalled;
+            }
+            if faults.fail == Some(index) {
+                return Step::Broken;
+            }
+            while choice < self.plan.choices {
+                let entry: Entry = self.plan.entry(index, choice);
+                if self.answer.push(entry).is_err() {
+                    return Step::Over;
+                }
+                self.next += 1;
+                choice += 1;
+            }
+        }
+        if self.next >= entries { Step::Whole } else { Step::Next }
+    }
+}
+
+impl PartialEq for Running {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Running {}
+
+impl PartialOrd for Running {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By when they are due alone.
+impl Ord for Running {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.due.cmp(&other.due)
+    }
+}

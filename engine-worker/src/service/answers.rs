@@ -1,0 +1,388 @@
+//! The answers of a worker: those that run, and those that ended lately. The service starts, finds and ends them here.
+//!
+//! An answer outlives the call that started it. While no call reads it, it is *unattended*: it goes on for a grace time, in which
+//! another router may attach, and is ended then. How entries travel is not known here.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use chassis::drain::Drain;
+use journal::{Journal, Limits, Reader, Shelf, Writer};
+use parking_lot::Mutex;
+use proto::v1::{AttachRequest, Entry, Failure, GenerateRequest, Head, Load, Reason};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Bounds;
+use crate::{admission::Admission, engine::Engine};
+
+mod start;
+
+/// Bytes that ended answers may take together, as long as they may still be asked for.
+const ENDED_BYTES: usize = 64 * 1024 * 1024;
+/// The most ended answers.
+const ENDED: usize = 4096;
+/// How often unattended and old answers are looked for, at the most often and at the least.
+const WATCH_LEAST: Duration = Duration::from_millis(10);
+const WATCH_MOST: Duration = Duration::from_secs(1);
+
+/// All answers that this worker knows.
+pub(super) struct Answers {
+    engine: Arc<dyn Engine>,
+    admission: Arc<Admission>,
+    drain: Drain,
+    unattended_grace: Duration,
+    instance: String,
+    shelf: Mutex<Known>,
+}
+
+struct Known {
+    answers: Shelf<Arc<str>, Kept>,
+    /// Running answers that no call reads, and since when.
+    unattended: HashMap<Arc<str>, Instant>,
+}
+
+/// One answer, in one epoch.
+#[derive(Debug)]
+pub(super) struct Record {
+    stream_id: Arc<str>,
+    epoch: u32,
+    /// The position of the journal's first entry: not 0 for an answer that another worker began.
+    base: u32,
+    journal: Journal<Entry>,
+    cancel: CancellationToken,
+    /// Known once the answer has begun.
+    head: OnceLock<Head>,
+    /// Calls that read it. Changes only under the lock of [`Answers::shelf`].
+    attending: AtomicU32,
+}
+
+struct Kept(Arc<Record>);
+
+impl journal::Kept for Kept {
+    fn weight(&self) -> usize {
+        self.0.journal.bytes()
+    }
+}
+
+impl Record {
+    /// What readers are told first, once it is known.
+    pub(super) fn head(&self) -> Option<&Head> {
+        self.head.get()
+    }
+
+    /// The position in the answer of this entry of the journal.
+    pub(super) fn position(&self, entry: u32) -> u32 {
+        self.base + entry
+    }
+
+    /// The failure of a reader that begins past the end.
+    pub(super) fn past_the_end(&self) -> Failure {
+        let end = self.position(self.journal.len());
+        Failure::invalid(
+            "position",
+            format!("the answer has ended; its last entry is at position {}", end.saturating_sub(1)),
+        )
+    }
+
+    fn reader(&self, position: u32) -> Result<Reader<Entry>, Failure> {
+        let Some(next) = position.checked_sub(self.base) else {
+            let message = format!("this worker has the answer from position {} on, not from {position}", self.base);
+            return Err(Failure {
+                param: "position".to_owned(),
+                ..Failure::new(Reason::Expired, message)
+            });
+        };
+        Ok(self.journal.reader(next))
+    }
+}
+
+/// A call that reads an answer. While there is one, the answer is attended.
+pub(super) struct Attendance {
+    answers: Arc<Answers>,
+    record: Arc<Record>,
+}
+
+impl Attendance {
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Ends the answer.
+    pub(super) fn abort(&self) {
+        self.answers.abort_record(&self.record);
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.answers.leave(&self.record);
+    }
+}
+
+/// A reader, and its attendance.
+pub(super) struct Attached {
+    pub(super) attendance: Attendance,
+    pub(super) reader: Reader<Entry>,
+}
+
+impl Answers {
+    pub(super) fn new(engine: Arc<dyn Engine>, bounds: Bounds, drain: Drain) -> Arc<Self> {
+        let seats = engine.seats();
+        let admission = Admission::new(seats, bounds.queue);
+        let answers = Shelf::new(journal::Bounds {
+            // Those that are being prepared, and those that end, stand beside the seated and the waiting ones for a moment.
+            running: 2 * (seats as usize + bounds.queue as usize) + 64,
+            finished_bytes: ENDED_BYTES,
+            finished: ENDED,
+            retention: bounds.retention,
+        });
+        Arc::new(Self {
+            engine,
+            admission,
+            drain,
+            unattended_grace: bounds.unattended_grace,
+            instance: uuid::Uuid::new_v4().to_string(),
+            shelf: Mutex::new(Known {
+                answers,
+                unattended: HashMap::new(),
+            }),
+        })
+    }
+
+    pub(super) fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    pub(super) fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// # Errors
+    /// [`Reason::Draining`].
+    pub(super) fn refuse_if_draining(&self) -> Result<(), Failure> {
+        if self.drain.is_draining() {
+            return Err(Failure::new(Reason::Draining, "the worker is stopping and takes nothing new"));
+        }
+        Ok(())
+    }
+
+    /// Reads an answer that exists.
+    ///
+    /// # Errors
+    /// Nobody knows it here, or not from that position on.
+    pub(super) fn attach(self: &Arc<Self>, request: &AttachRequest) -> Result<Attached, Failure> {
+        let mut known = self.shelf.lock();
+        let record = known.answers.get(request.stream_id.as_str()).map(|kept| Arc::clone(&kept.0));
+        let record = record.ok_or_else(|| {
+            let message = format!("this worker knows no answer {:?}", request.stream_id);
+            Failure {
+                param: "stream_id".to_owned(),
+                ..Failure::new(Reason::NotFound, message)
+            }
+        })?;
+        let reader = record.reader(request.position)?;
+        if reader.is_done() {
+            return Err(record.past_the_end());
+        }
+        Ok(Attached {
+            attendance: self.attend(&mut known, record),
+            reader,
+        })
+    }
+
+    /// Ends an answer, if its epoch is at most `epoch` (0: whatever it is). Says whether it ran.
+    pub(super) fn abort(&self, stream_id: &str, epoch: u32) -> bool {
+        let record = self.shelf.lock().answers.get(stream_id).map(|kept| Arc::clone(&kept.0));
+        match record {
+            Some(record) if epoch == 0 || record.epoch <= epoch => self.abort_record(&record),
+            _ => false,
+        }
+    }
+
+    fn abort_record(&self, record: &Record) -> bool {
+        let running = !record.journal.is_closed() && !record.cancel.is_cancelled();
+        if running {
+            record.cancel.cancel();
+            self.engine.poke();
+        }
+        running
+    }
+
+    fn attend(self: &Arc<Self>, known: &mut Known, record: Arc<Record>) -> Attendance {
+        record.attending.fetch_add(1, Ordering::Relaxed);
+        known.unattended.remove(&record.stream_id);
+        Attendance {
+            answers: Arc::clone(self),
+            record,
+        }
+    }
+
+    fn leave(&self, record: &Arc<Record>) {
+        let mut known = self.shelf.lock();
+        let last = record.attending.fetch_sub(1, Ordering::Relaxed) == 1;
+        if last && !record.journal.is_closed() && known.is_current(record) {
+            known.unattended.insert(Arc::clone(&record.stream_id), Instant::now());
+        }
+    }
+
+    /// Puts an ended answer among those that are kept for a while.
+    fn ended(&self, record: &Arc<Record>) {
+        let mut known = self.shelf.lock();
+        if known.is_current(record) {
+            known.unattended.remove(&record.stream_id);
+            known.answers.finish(&record.stream_id, Instant::now().into_std());
+        }
+        drop(known);
+        self.admission.touch();
+    }
+
+    /// Takes off an answer that never began: it leaves no trace.
+    fn forget(&self, record: &Arc<Record>) {
+        let mut known = self.shelf.lock();
+        if known.is_current(record) {
+            known.unattended.remove(&record.stream_id);
+            known.answers.remove(&record.stream_id);
+        }
+        drop(known);
+        self.admission.touch();
+    }
+
+    /// Ends unattended answers when their grace time is over, and lets go of old ones. Lasts until [`Answers::drained`].
+    pub(super) async fn watch_over(self: Arc<Self>) {
+        let period = (self.unattended_grace / 4).clamp(WATCH_LEAST, WATCH_MOST);
+        let look = async {
+            loop {
+                tokio::time::sleep(period).await;
+                self.look(Instant::now());
+            }
+        };
+        tokio::select! {
+            () = look => {}
+            () = self.drained() => {}
+        }
+    }
+
+    fn look(&self, now: Instant) {
+        let mut known = self.shelf.lock();
+        let known = &mut *known;
+        known.answers.sweep(now.into_std());
+        let overdue = known
+            .unattended
+            .extract_if(|_, since| now.saturating_duration_since(*since) >= self.unattended_grace);
+        let mut any = false;
+        for (stream_id, _) in overdue {
+            if let Some(Kept(record)) = known.answers.get(&stream_id) {
+                record.cancel.cancel();
+                any = true;
+            }
+        }
+        if any {
+            self.engine.poke();
+        }
+    }
+
+    /// Waits until draining has begun and no answer runs.
+    pub(super) async fn drained(&self) {
+        self.drain.draining().await;
+        let mut changes = self.admission.watch();
+        while self.shelf.lock().answers.running() > 0 {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether no answer runs.
+    pub(super) fn is_idle(&self) -> bool {
+        self.shelf.lock().answers.running() == 0
+    }
+
+    /// Sees every change of [`Answers::load`].
+    pub(super) fn watch(&self) -> tokio::sync::watch::Receiver<()> {
+        self.admission.watch()
+    }
+
+    /// How busy the worker is.
+    pub(super) fn load(&self) -> Load {
+        let vitals = self.engine.vitals();
+        let age = vitals
+            .last_step_age
+            .map_or(0, |age| u32::try_from(age.as_millis()).unwrap_or(u32::MAX));
+        Load {
+            instance: self.instance.clone(),
+            slots: self.admission.seats(),
+            busy: self.admission.busy(),
+            queued: self.admission.queued(),
+            queue_limit: self.admission.queue_limit(),
+            kv_cells: vitals.kv_cells,
+            kv_used: vitals.kv_used,
+            last_step_age_ms: age,
+            draining: self.drain.is_draining(),
+            models: self.engine.models(),
+        }
+    }
+}
+
+impl Known {
+    fn is_current(&self, record: &Arc<Record>) -> bool {
+        self.answers.get(&record.stream_id).is_some_and(|kept| Arc::ptr_eq(&kept.0, record))
+    }
+
+    /// Puts a new answer on the shelf. A lower epoch of the same answer is ended and gives way; the same or a higher one stays.
+    fn enter(&mut self, request: &GenerateRequest, stream_id: Arc<str>, full: impl FnOnce() -> Failure) -> Result<Entered, Failure> {
+        let epoch = request.epoch.max(1);
+        let replaced = match self.answers.get(&stream_id) {
+            None => None,
+            Some(Kept(held)) if held.epoch < epoch => Some(Arc::clone(held)),
+            Some(Kept(held)) => {
+                let message = format!(
+                    "the answer {stream_id:?} is held at epoch {}, and epoch {epoch} asks for it",
+                    held.epoch
+                );
+                return Err(Failure {
+                    param: "epoch".to_owned(),
+                    ..Failure::new(Reason::Conflict, message)
+                });
+            }
+        };
+        if replaced.is_some() {
+            self.unattended.remove(&stream_id);
+            self.answers.take(&stream_id);
+        }
+        let journal = Journal::new(Limits::default());
+        let writer = journal
+            .claim(epoch)
+            .map_err(|error| Failure::new(Reason::Internal, format!("an empty journal refused its writer: {error}")))?;
+        let record = Arc::new(Record {
+            stream_id: Arc::clone(&stream_id),
+            epoch,
+            base: request.position,
+            journal,
+            cancel: CancellationToken::new(),
+            head: OnceLock::new(),
+            attending: AtomicU32::new(0),
+        });
+        self.answers.insert(stream_id, Kept(Arc::clone(&record))).map_err(|_| full())?;
+        Ok(Entered { record, writer, replaced })
+    }
+}
+
+/// An answer that has its place on the shelf, and not yet its seats.
+struct Entered {
+    record: Arc<Record>,
+    writer: Writer<Entry>,
+    /// The lower epoch that it ends.
+    replaced: Option<Arc<Record>>,
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

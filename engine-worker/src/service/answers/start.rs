@@ -1,0 +1,204 @@
+//! How an answer starts: entered, prepared, seated, begun. Whatever goes wrong on the way, and whoever lets go of it, nothing
+//! stays behind.
+
+use std::sync::Arc;
+
+use chassis::trace;
+use journal::Writer;
+use proto::v1::{ChatRequest, Entry, Failure, GenerateRequest, Head, Usage};
+use tokio::time::Instant;
+use tracing::{Span, info_span};
+
+use super::{Answers, Attached, Entered, Record, unix_seconds};
+use crate::{
+    admission::Seats,
+    answer::{Answer, Ending},
+    engine::Prepared,
+    request,
+};
+
+/// The most bytes of an answer's name.
+const STREAM_ID_BYTES: usize = 256;
+
+impl Answers {
+    /// Starts an answer and attends it from its first entry on. Dropping the future gives it up.
+    ///
+    /// # Errors
+    /// The request is wrong, the name is taken, the queue is full, the worker is draining, or what the engine says.
+    pub(in crate::service) async fn start(self: Arc<Self>, mut request: GenerateRequest) -> Result<Attached, Failure> {
+        self.refuse_if_draining()?;
+        let chat = request
+            .request
+            .as_ref()
+            .ok_or_else(|| Failure::invalid("request", "request is missing"))?;
+        request::check(chat)?;
+        let log = Log::new(&request, chat);
+        let stream_id = name(&mut request)?;
+        let (mut starting, attached, replaced) = {
+            let mut known = self.shelf.lock();
+            let Entered { record, writer, replaced } = known.enter(&request, stream_id, || self.admission.full())?;
+            let attendance = self.attend(&mut known, Arc::clone(&record));
+            let reader = record.reader(record.base)?;
+            let starting = Starting {
+                answers: Arc::clone(&self),
+                record,
+                writer: Some(writer),
+            };
+            (starting, Attached { attendance, reader }, replaced)
+        };
+        if let Some(replaced) = replaced {
+            self.end_replaced(&replaced);
+        }
+
+        let cancel = starting.record.cancel.clone();
+        let seated = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            seated = self.seat(request) => Some(seated?),
+        };
+        let Some((request, prepared, seats)) = seated else {
+            drop(starting); // closes the journal as cancelled, which the reader finds
+            return Ok(attached);
+        };
+        let head = Head {
+            model: prepared.model(),
+            prompt_tokens: prepared.prompt_tokens(),
+            ..head_of(&starting.record, request.request.as_ref())
+        };
+        log.begun(&head);
+        let prompt_tokens = head.prompt_tokens;
+        let _ = starting.record.head.set(head);
+        if let Some(writer) = starting.writer.take() {
+            let (answers, record) = (Arc::clone(&self), Arc::clone(&starting.record));
+            let answer = Answer::new(writer, cancel, prompt_tokens, &request.resume, Some(seats)).on_end(move |ending| {
+                answers.ended(&record);
+                log.ended(&ending);
+            });
+            prepared.begin(answer);
+        }
+        Ok(attached)
+    }
+
+    /// Prepares first, so that a wrong request is refused before it waits.
+    async fn seat(&self, request: GenerateRequest) -> Result<(GenerateRequest, Box<dyn Prepared>, Seats), Failure> {
+        let kept = GenerateRequest {
+            request: request.request.as_ref().map(|chat| ChatRequest {
+                conversation_id: chat.conversation_id.clone(),
+                ..ChatRequest::default()
+            }),
+            resume: request.resume.clone(),
+            ..GenerateRequest::default()
+        };
+        let prepared = self.engine.prepare(request).await?;
+        let seats = self.admission.admit(prepared.seats()).await?;
+        Ok((kept, prepared, seats))
+    }
+
+    /// Shuts the writer of a lower epoch out, and ends its journal for who still reads it.
+    fn end_replaced(&self, record: &Arc<Record>) {
+        self.abort_record(record);
+        if let Ok(writer) = record.journal.claim(u32::MAX) {
+            let _ = writer.append(Entry::cancelled(Usage::default()));
+        }
+    }
+}
+
+/// An answer on its way to its seats. Dropped before it began, it is taken off the shelf and its journal closed.
+struct Starting {
+    answers: Arc<Answers>,
+    record: Arc<Record>,
+    writer: Option<Writer<Entry>>,
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            let _ = self.record.head.set(head_of(&self.record, None));
+            let _ = writer.append(Entry::cancelled(Usage::default()));
+            self.answers.forget(&self.record);
+        }
+    }
+}
+
+fn head_of(record: &Record, request: Option<&ChatRequest>) -> Head {
+    Head {
+        stream_id: record.stream_id.to_string(),
+        created: unix_seconds(),
+        epoch: record.epoch,
+        conversation_id: request.map(|request| request.conversation_id.clone()).unwrap_or_default(),
+        ..Head::default()
+    }
+}
+
+/// The answer's name: what the router called it, or a new one for a person who did not care.
+fn name(request: &mut GenerateRequest) -> Result<Arc<str>, Failure> {
+    if request.stream_id.len() > STREAM_ID_BYTES {
+        let message = format!(
+            "stream_id has {} bytes; at most {STREAM_ID_BYTES} are taken",
+            request.stream_id.len()
+        );
+        return Err(Failure::invalid("stream_id", message));
+    }
+    if request.stream_id.is_empty() {
+        request.stream_id = uuid::Uuid::new_v4().to_string();
+    }
+    Ok(request.stream_id.as_str().into())
+}
+
+/// The span and the one log line of an answer.
+struct Log {
+    span: Span,
+    stream_id: String,
+    request_id: String,
+    arrived: Instant,
+}
+
+impl Log {
+    fn new(request: &GenerateRequest, chat: &ChatRequest) -> Self {
+        let span = info_span!(
+            "generate",
+            stream_id = request.stream_id,
+            request_id = chat.request_id,
+            epoch = request.epoch,
+            model = tracing::field::Empty,
+            outcome = tracing::field::Empty,
+            prompt_tokens = tracing::field::Empty,
+            completion_tokens = tracing::field::Empty,
+        );
+        trace::continue_from(&span, &chat.traceparent);
+        Self {
+            span,
+            stream_id: request.stream_id.clone(),
+            request_id: chat.request_id.clone(),
+            arrived: Instant::now(),
+        }
+    }
+
+    fn begun(&self, head: &Head) {
+        self.span.record("model", head.model.as_str());
+    }
+
+    fn ended(&self, ending: &Ending) {
+        let usage = ending.usage;
+        self.span.record("outcome", ending.outcome);
+        self.span.record("prompt_tokens", usage.prompt_tokens);
+        self.span.record("completion_tokens", usage.completion_tokens);
+        let ttft_ms = ending.first_entry.map(|first| millis(first - self.arrived));
+        tracing::info!(
+            parent: &self.span,
+            stream_id = self.stream_id,
+            request_id = self.request_id,
+            outcome = ending.outcome,
+            prompt_tokens = usage.prompt_tokens,
+            cached_tokens = usage.cached_tokens,
+            completion_tokens = usage.completion_tokens,
+            ttft_ms,
+            duration_ms = millis(self.arrived.elapsed()),
+            "an answer has ended"
+        );
+    }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

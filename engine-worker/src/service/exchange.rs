@@ -1,0 +1,240 @@
+//! An exchange: many answers on one call, polled as one stream.
+//!
+//! Commands, answers that are starting and the readers of running ones are all polled from the stream itself, so no task per
+//! answer exists, and all that one decode step made leaves in one write (tonic packs what is ready into one frame). When the call
+//! breaks, this is dropped, and its answers are unattended from then on.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::{
+    Stream, StreamExt as _,
+    future::{AbortHandle, Abortable},
+    stream::FuturesUnordered,
+};
+use journal::Readers;
+use proto::v1::{EngineCommand, Entry, Failure, GenerateResponse, engine_command::Command};
+use tonic::{Status, Streaming};
+
+use super::answers::{Answers, Attached, Attendance};
+
+/// The most entries of one response: a reader that begins far behind leaves turns to the others.
+pub(super) const BATCH: usize = 256;
+/// After this many responses in a row, commands have their turn even if more is ready.
+const BURST: u32 = 64;
+/// Commands that are taken in one turn, so that responses have theirs.
+const COMMANDS: usize = 64;
+
+type Start = Pin<Box<dyn Future<Output = (u32, Result<Attached, Failure>)> + Send>>;
+
+/// The responses of an exchange.
+pub struct Exchange {
+    answers: Arc<Answers>,
+    commands: Streaming<EngineCommand>,
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// No command will come any more: the router has closed its side, or the worker is draining and takes nothing new.
+    closing: Closing,
+    starts: FuturesUnordered<Abortable<Start>>,
+    calls: HashMap<u32, Call>,
+    readers: Readers<Entry>,
+    /// Responses that are not entries: heads and refusals.
+    replies: VecDeque<GenerateResponse>,
+    burst: u32,
+}
+
+#[derive(Default)]
+struct Closing {
+    by_router: bool,
+    by_drain: bool,
+}
+
+/// What an exchange knows of one of its calls.
+enum Call {
+    Starting { stream_id: String, abort: AbortHandle },
+    Reading { attendance: Attendance, head_sent: bool },
+}
+
+impl Exchange {
+    pub(super) fn new(answers: Arc<Answers>, commands: Streaming<EngineCommand>) -> Self {
+        let drain = answers.drain().clone();
+        Self {
+            answers,
+            commands,
+            draining: Box::pin(async move { drain.draining().await }),
+            closing: Closing::default(),
+            starts: FuturesUnordered::new(),
+            calls: HashMap::new(),
+            readers: Readers::default(),
+            replies: VecDeque::new(),
+            burst: 0,
+        }
+    }
+
+    /// Takes commands and answers that have begun, as many as have come.
+    fn poll_others(&mut self, context: &mut Context<'_>) -> Result<(), Status> {
+        if !self.closing.by_drain && self.draining.as_mut().poll(context).is_ready() {
+            self.closing.by_drain = true;
+        }
+        let mut taken = 0;
+        while !self.closing.by_router {
+            match self.commands.poll_next_unpin(context) {
+                Poll::Pending => break,
+                Poll::Ready(None) => self.closing.by_router = true,
+                Poll::Ready(Some(command)) => self.obey(command?),
+            }
+            taken += 1;
+            if taken == COMMANDS {
+                context.waker().wake_by_ref();
+                break;
+            }
+        }
+        while let Poll::Ready(Some(started)) = self.starts.poll_next_unpin(context) {
+            match started {
+                Ok((call, Ok(attached))) => self.read(call, attached),
+                Ok((call, Err(failure))) => {
+                    self.calls.remove(&call);
+                    self.refuse(call, failure);
+                }
+                Err(futures_util::future::Aborted) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, command: EngineCommand) {
+        let call = command.call;
+        match command.command {
+            Some(Command::Start(_) | Command::Attach(_)) if self.calls.contains_key(&call) => {
+                let message = format!("call {call} is in use in this exchange");
+                self.refuse(call, Failure::invalid("call", message));
+            }
+            Some(Command::Start(request)) if request.stream_id.is_empty() => {
+                self.refuse(
+                    call,
+                    Failure::invalid("stream_id", "stream_id is missing: an exchange names its answers"),
+                );
+            }
+            Some(Command::Start(request)) => {
+                let (abort, registration) = AbortHandle::new_pair();
+                let stream_id = request.stream_id.clone();
+                let started = Arc::clone(&self.answers).start(*request);
+                let start: Start = Box::pin(async move { (call, started.await) });
+                self.starts.push(Abortable::new(start, registration));
+                self.calls.insert(call, Call::Starting { stream_id, abort });
+            }
+            Some(Command::Attach(request)) => match self.answers.attach(&request) {
+                Ok(attached) => self.read(call, attached),
+                Err(failure) => self.refuse(call, failure),
+            },
+            Some(Command::Detach(_)) => {
+                self.readers.remove(call);
+                if let Some(Call::Starting { abort, .. }) = self.calls.remove(&call) {
+                    abort.abort(); // it never began, so there is nothing that could go on
+                }
+            }
+            Some(Command::Cancel(_)) => match self.calls.get(&call) {
+                Some(Call::Reading { attendance, .. }) => attendance.abort(),
+                Some(Call::Starting { stream_id, .. }) => {
+                    self.answers.abort(stream_id, 0);
+                }
+                None => {} // it has ended already
+            },
+            None => self.refuse(call, Failure::invalid("command", "the command is missing")),
+        }
+    }
+
+    fn refuse(&mut self, call: u32, failure: Failure) {
+        self.replies.push_back(GenerateResponse {
+            call,
+            refused: Some(failure),
+            ..GenerateResponse::default()
+        });
+    }
+
+    /// Reads an answer for `call` from now on. Its head goes first, if it is known yet.
+    fn read(&mut self, call: u32, attached: Attached) {
+        let Attached { attendance, reader } = attached;
+        let head = attendance.record().head().cloned();
+        let head_sent = head.is_some();
+        if head_sent {
+            self.replies.push_back(GenerateResponse {
+                call,
+                position: attendance.record().position(reader.next()),
+                head,
+                ..GenerateResponse::default()
+            });
+        }
+        self.readers.insert(call, reader);
+        self.calls.insert(call, Call::Reading { attendance, head_sent });
+    }
+
+    fn poll_entries(&mut self, context: &Context<'_>) -> Poll<GenerateResponse> {
+        let copy = |_: u32, first: u32, entries: &[Entry]| (first, entries.to_vec());
+        loop {
+            let Poll::Ready(delivered) = self.readers.poll_read(context, BATCH, copy) else {
+                return Poll::Pending;
+            };
+            let Some(Call::Reading { attendance, head_sent }) = self.calls.get_mut(&delivered.call) else {
+                continue;
+            };
+            let record = attendance.record();
+            let mut response = GenerateResponse {
+                call: delivered.call,
+                ..GenerateResponse::default()
+            };
+            match delivered.taken {
+                Some((first, entries)) => {
+                    response.position = record.position(first);
+                    response.entries = entries;
+                    if !*head_sent {
+                        response.head = record.head().cloned();
+                        *head_sent = true;
+                    }
+                }
+                None => response.refused = Some(record.past_the_end()),
+            }
+            if delivered.done {
+                self.calls.remove(&delivered.call);
+            }
+            return Poll::Ready(response);
+        }
+    }
+}
+
+impl Stream for Exchange {
+    type Item = Result<GenerateResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let exchange = self.get_mut();
+        loop {
+            let looked = exchange.burst == 0;
+            if looked {
+                if let Err(status) = exchange.poll_others(context) {
+                    return Poll::Ready(Some(Err(status)));
+                }
+                exchange.burst = BURST;
+            }
+            exchange.burst -= 1;
+            if let Some(reply) = exchange.replies.pop_front() {
+                return Poll::Ready(Some(Ok(reply)));
+            }
+            if let Poll::Ready(response) = exchange.poll_entries(context) {
+                return Poll::Ready(Some(Ok(response)));
+            }
+            exchange.burst = 0; // nothing is ready: whoever wakes this has brought something
+            if looked {
+                let closing = exchange.closing.by_router || exchange.closing.by_drain;
+                return if closing && exchange.calls.is_empty() {
+                    Poll::Ready(None)
+                } else {
+                    Poll::Pending
+                };
+            }
+        }
+    }
+}
