@@ -1,0 +1,167 @@
+//! What a request must look like. Pure: every rule names the field and what was expected. Called by the store before any statement.
+
+use std::borrow::Cow;
+
+use proto::v1::{Failure, Message, Principal, Role};
+
+/// The most bytes of a name: a tenant, a user, an id, a model, an owner.
+pub(crate) const NAME_BYTES: usize = 256;
+/// The most characters of a title.
+pub(crate) const TITLE_CHARS: usize = 200;
+/// The most messages that one turn brings.
+pub(crate) const TURN_MESSAGES: usize = 4_096;
+/// The most turns that are closed at once: what a router gathers in one round.
+pub(crate) const TURNS: usize = 512;
+/// The most items of a page.
+pub(crate) const PAGE: u32 = 1_000;
+/// The items of a page where none are asked for.
+const DEFAULT_PAGE: u32 = 100;
+
+/// Both names of a principal; either may be empty.
+pub(crate) fn principal(principal: Option<&Principal>) -> Result<(), Failure> {
+    let Some(principal) = principal else { return Ok(()) };
+    text("principal.tenant", &principal.tenant)?;
+    text("principal.user_id", &principal.user_id)
+}
+
+/// A name that must be there.
+pub(crate) fn name(field: &str, value: &str) -> Result<(), Failure> {
+    if value.is_empty() {
+        return Err(Failure::invalid(field, format!("{field} is missing")));
+    }
+    text(field, value)
+}
+
+/// A name that may be empty.
+pub(crate) fn text(field: &str, value: &str) -> Result<(), Failure> {
+    if value.len() > NAME_BYTES {
+        let is = value.len();
+        return Err(Failure::invalid(
+            field,
+            format!("{field} has {is} bytes; at most {NAME_BYTES} were expected"),
+        ));
+    }
+    no_controls(field, value)
+}
+
+/// A title, which may be empty.
+pub(crate) fn title(value: &str) -> Result<(), Failure> {
+    let is = value.chars().count();
+    if is > TITLE_CHARS {
+        return Err(Failure::invalid(
+            "title",
+            format!("title has {is} characters; at most {TITLE_CHARS} were expected"),
+        ));
+    }
+    no_controls("title", value)
+}
+
+/// How many items to send.
+pub(crate) fn page(size: u32) -> Result<u32, Failure> {
+    match size {
+        0 => Ok(DEFAULT_PAGE),
+        1..=PAGE => Ok(size),
+        _ => Err(Failure::invalid(
+            "page_size",
+            format!("page_size is {size}; 1 to {PAGE} was expected"),
+        )),
+    }
+}
+
+/// The messages of a turn.
+pub(crate) fn messages(messages: &[Message]) -> Result<(), Failure> {
+    if messages.len() > TURN_MESSAGES {
+        let is = messages.len();
+        return Err(Failure::invalid(
+            "messages",
+            format!("messages has {is} entries; at most {TURN_MESSAGES} were expected"),
+        ));
+    }
+    for (index, message) in messages.iter().enumerate() {
+        if Role::try_from(message.role).is_err() {
+            let field = format!("messages[{index}].role");
+            let is = message.role;
+            return Err(Failure::invalid(
+                &field,
+                format!("{field} is {is}, which is not a role: 0 to 5 was expected"),
+            ));
+        }
+        text(&format!("messages[{index}].name"), &message.name)?;
+        text(&format!("messages[{index}].tool_call_id"), &message.tool_call_id)?;
+    }
+    Ok(())
+}
+
+/// How an answer ended.
+pub(crate) fn ended(field: &str, state: &str) -> Result<(), Failure> {
+    if matches!(state, "finished" | "failed" | "cancelled") {
+        return Ok(());
+    }
+    Err(Failure::invalid(
+        field,
+        format!("{field} must be `finished`, `failed` or `cancelled`"),
+    ))
+}
+
+fn no_controls(field: &str, value: &str) -> Result<(), Failure> {
+    if value.chars().any(char::is_control) {
+        return Err(Failure::invalid(field, format!("{field} holds a control character")));
+    }
+    Ok(())
+}
+
+/// A name that only describes, cut to what a name may have: a long one must not cost the row that bears it.
+pub(crate) fn clipped(value: &str) -> Cow<'_, str> {
+    storable(&value[..value.floor_char_boundary(NAME_BYTES)])
+}
+
+/// Text as both databases can keep it: PostgreSQL has no place for U+0000.
+pub(crate) fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}").into()
+    } else {
+        text.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field<T: std::fmt::Debug>(result: Result<T, Failure>) -> String {
+        let failure = result.unwrap_err();
+        assert!(failure.message.contains(&failure.param), "{}", failure.message);
+        failure.param
+    }
+
+    #[test]
+    fn every_refusal_names_its_field() {
+        let long = "x".repeat(NAME_BYTES + 1);
+        let who = |tenant: &str, user: &str| {
+            principal(Some(&Principal {
+                tenant: tenant.to_owned(),
+                user_id: user.to_owned(),
+            }))
+        };
+        assert_eq!(field(who(&long, "")), "principal.tenant");
+        assert_eq!(field(who("", "a\0b")), "principal.user_id");
+        assert_eq!(field(name("stream_id", "")), "stream_id");
+        assert_eq!(field(title(&"ü".repeat(TITLE_CHARS + 1))), "title");
+        assert_eq!(field(page(PAGE + 1)), "page_size");
+        assert_eq!(field(ended("turns[3].state", "running")), "turns[3].state");
+        let odd = Message {
+            role: 99,
+            ..Message::default()
+        };
+        assert_eq!(field(messages(&[Message::default(), odd])), "messages[1].role");
+        assert_eq!(field(messages(&vec![Message::default(); TURN_MESSAGES + 1])), "messages");
+    }
+
+    #[test]
+    fn what_is_within_the_bounds_passes() {
+        assert!(principal(None).is_ok());
+        assert!(title(&"ü".repeat(TITLE_CHARS)).is_ok());
+        assert_eq!(page(0).unwrap(), DEFAULT_PAGE);
+        assert_eq!(page(PAGE).unwrap(), PAGE);
+    }
+}

@@ -1,0 +1,105 @@
+//! Statements over many rows at once. The rows travel as one JSON array, `$1`, so that 512 turns cost as many statements as one;
+//! what differs between the databases is only how an array becomes a table `t`. Used by [`finish`](crate::store).
+
+/// The statements that close turns.
+pub(crate) struct Batch {
+    /// Of `log` rows: those that are no longer to be logged (`1`: logged before, or of an epoch that has ended), and those outside
+    /// of a conversation that have an answer to close all the same (`0`). The others, nearly all, do not appear.
+    pub(crate) known: &'static str,
+    /// Of `log` rows: writes the request log. `$2` is the time.
+    pub(crate) log: &'static str,
+    /// Of `answer` rows: marks their conversations as changed at `$2`.
+    pub(crate) touch: &'static str,
+    /// Of `answer` rows: closes those that run. `$2` is the time.
+    pub(crate) close: &'static str,
+    /// Of `answer` rows: those whose turn was never opened, though their conversation is there.
+    pub(crate) unopened: &'static str,
+}
+
+macro_rules! batch {
+    (log: $log:literal, answer: $answer:literal) => {
+        Batch {
+            known: concat!(
+                "WITH t AS (",
+                $log,
+                ") SELECT t.i, CAST(CASE
+                    WHEN EXISTS (SELECT 1 FROM claims c WHERE c.stream_id = t.stream_id AND c.epoch > t.epoch) THEN 1
+                    WHEN EXISTS (SELECT 1 FROM request_log r WHERE r.tenant_id = t.tenant_id AND r.user_id = t.user_id
+                        AND r.stream_id = t.stream_id) THEN 1
+                    ELSE 0 END AS BIGINT)
+                FROM t
+                WHERE EXISTS (SELECT 1 FROM claims c WHERE c.stream_id = t.stream_id AND c.epoch > t.epoch)
+                    OR EXISTS (SELECT 1 FROM request_log r WHERE r.tenant_id = t.tenant_id AND r.user_id = t.user_id
+                        AND r.stream_id = t.stream_id)
+                    OR (t.conversation_id = '' AND EXISTS (SELECT 1 FROM answers a WHERE a.tenant_id = t.tenant_id
+                        AND a.user_id = t.user_id AND a.stream_id = t.stream_id))"
+            ),
+            log: concat!(
+                "WITH t AS (",
+                $log,
+                ") INSERT INTO request_log (tenant_id, user_id, stream_id, request_id, conversation_id, model, state, finish_reason,
+                    prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, started_ms, ttft_ms, duration_ms, worker, epoch,
+                    logged_ms)
+                SELECT tenant_id, user_id, stream_id, request_id, conversation_id, model, state, finish_reason,
+                    prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, started_ms, ttft_ms, duration_ms, worker, epoch,
+                    $2
+                FROM t WHERE true ON CONFLICT DO NOTHING"
+            ),
+            touch: concat!(
+                "WITH t AS (",
+                $answer,
+                ") UPDATE conversations SET updated_ms = CASE WHEN updated_ms < $2 THEN $2 ELSE updated_ms END
+                WHERE (tenant_id, user_id, id) IN (SELECT tenant_id, user_id, conversation_id FROM t)"
+            ),
+            close: concat!(
+                "WITH t AS (",
+                $answer,
+                ") UPDATE answers SET state = t.state, epoch = t.epoch, model = t.model, text = t.text, reasoning = t.reasoning,
+                    tool_calls = t.tool_calls, finish_reason = t.finish_reason, prompt_tokens = t.prompt_tokens,
+                    completion_tokens = t.completion_tokens, reasoning_tokens = t.reasoning_tokens,
+                    cached_tokens = t.cached_tokens, updated_ms = $2
+                FROM t
+                WHERE answers.tenant_id = t.tenant_id AND answers.user_id = t.user_id AND answers.stream_id = t.stream_id
+                    AND answers.state = 'running' AND answers.epoch <= t.epoch"
+            ),
+            unopened: concat!(
+                "WITH t AS (",
+                $answer,
+                ") SELECT t.i FROM t
+                JOIN conversations c ON c.tenant_id = t.tenant_id AND c.user_id = t.user_id AND c.id = t.conversation_id
+                WHERE NOT EXISTS (SELECT 1 FROM answers a WHERE a.tenant_id = t.tenant_id AND a.user_id = t.user_id
+                    AND a.stream_id = t.stream_id)
+                ORDER BY t.i"
+            ),
+        }
+    };
+}
+
+/// As SQLite reads an array.
+pub(crate) static SQLITE: Batch = batch! {
+    log: "SELECT value->>'i' AS i, value->>'tenant_id' AS tenant_id, value->>'user_id' AS user_id, value->>'stream_id' AS stream_id,
+        value->>'request_id' AS request_id, value->>'conversation_id' AS conversation_id, value->>'model' AS model,
+        value->>'state' AS state, value->>'finish_reason' AS finish_reason, value->>'prompt_tokens' AS prompt_tokens,
+        value->>'completion_tokens' AS completion_tokens, value->>'reasoning_tokens' AS reasoning_tokens,
+        value->>'cached_tokens' AS cached_tokens, value->>'started_ms' AS started_ms, value->>'ttft_ms' AS ttft_ms,
+        value->>'duration_ms' AS duration_ms, value->>'worker' AS worker, value->>'epoch' AS epoch
+        FROM json_each($1)",
+    answer: "SELECT value->>'i' AS i, value->>'tenant_id' AS tenant_id, value->>'user_id' AS user_id, value->>'stream_id' AS stream_id,
+        value->>'conversation_id' AS conversation_id, value->>'model' AS model, value->>'state' AS state, value->>'epoch' AS epoch,
+        value->>'text' AS text, value->>'reasoning' AS reasoning, value->>'tool_calls' AS tool_calls,
+        value->>'finish_reason' AS finish_reason, value->>'prompt_tokens' AS prompt_tokens,
+        value->>'completion_tokens' AS completion_tokens, value->>'reasoning_tokens' AS reasoning_tokens,
+        value->>'cached_tokens' AS cached_tokens
+        FROM json_each($1)"
+};
+
+/// As PostgreSQL reads an array.
+pub(crate) static POSTGRES: Batch = batch! {
+    log: "SELECT * FROM json_to_recordset($1::json) AS r(i BIGINT, tenant_id TEXT, user_id TEXT, stream_id TEXT, request_id TEXT,
+        conversation_id TEXT, model TEXT, state TEXT, finish_reason TEXT, prompt_tokens BIGINT, completion_tokens BIGINT,
+        reasoning_tokens BIGINT, cached_tokens BIGINT, started_ms BIGINT, ttft_ms BIGINT, duration_ms BIGINT, worker TEXT,
+        epoch BIGINT)",
+    answer: "SELECT * FROM json_to_recordset($1::json) AS r(i BIGINT, tenant_id TEXT, user_id TEXT, stream_id TEXT,
+        conversation_id TEXT, model TEXT, state TEXT, epoch BIGINT, text TEXT, reasoning TEXT, tool_calls TEXT, finish_reason TEXT,
+        prompt_tokens BIGINT, completion_tokens BIGINT, reasoning_tokens BIGINT, cached_tokens BIGINT)"
+};

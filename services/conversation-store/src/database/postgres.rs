@@ -1,0 +1,100 @@
+//! PostgreSQL, for many stores and routers. Called by [`open`](super::open).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{
+    Pool, Transaction,
+    migrate::Migrator,
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions},
+    query::Query,
+};
+use tokio::time::{Instant, sleep};
+
+use super::{Database, Row, Session, batch};
+use crate::{
+    error::{Error, Fault},
+    scope::{Params, Value},
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Connections of one store. A PostgreSQL takes a hundred in all by default.
+const CONNECTIONS: u32 = 16;
+/// How long a call waits for a connection before the database counts as away.
+const ACQUIRE: Duration = Duration::from_secs(2);
+/// The first pause between attempts at the start, which doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A server.
+pub(crate) struct Postgres(Pool<sqlx::Postgres>);
+
+impl Postgres {
+    /// Connects, and keeps trying as long as `patience` while nobody is there.
+    pub(crate) async fn open(options: PgConnectOptions, patience: Duration) -> Result<Self, Error> {
+        let until = Instant::now() + patience;
+        let mut pause = FIRST_PAUSE;
+        let pool = loop {
+            let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
+            let error = match pool.connect_with(options.clone()).await {
+                Ok(pool) => break pool,
+                Err(error) => error,
+            };
+            if !Fault::is_passing(&error) {
+                return Err(Error::Refused(error));
+            }
+            if Instant::now() + pause >= until {
+                return Err(Error::Unreachable { patience, source: error });
+            }
+            tracing::warn!(%error, retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "PostgreSQL cannot be reached yet");
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        MIGRATIONS.run(&pool).await.map_err(Error::Migrate)?;
+        Ok(Self(pool))
+    }
+}
+
+#[async_trait]
+impl Database for Postgres {
+    async fn read(&self) -> Result<Box<dyn Session>, Fault> {
+        Ok(Box::new(self.0.begin_with("BEGIN READ ONLY").await?))
+    }
+
+    async fn write(&self) -> Result<Box<dyn Session>, Fault> {
+        Ok(Box::new(self.0.begin().await?))
+    }
+
+    fn batch(&self) -> &'static batch::Batch {
+        &batch::POSTGRES
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+#[async_trait]
+impl Session for Transaction<'static, sqlx::Postgres> {
+    async fn rows(&mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, Fault> {
+        let rows = bound(sql, &params).fetch_all(&mut **self).await?;
+        Ok(rows.into_iter().map(Row::Postgres).collect())
+    }
+
+    async fn run(&mut self, sql: &'static str, params: Params<'_>) -> Result<u64, Fault> {
+        Ok(bound(sql, &params).execute(&mut **self).await?.rows_affected())
+    }
+
+    async fn commit(self: Box<Self>) -> Result<(), Fault> {
+        Ok((*self).commit().await?)
+    }
+}
+
+fn bound<'q>(sql: &'static str, params: &Params<'_>) -> Query<'q, sqlx::Postgres, PgArguments> {
+    params.values().iter().fold(sqlx::query(sql), |query, value| match *value {
+        Value::Text(text) => query.bind(text),
+        Value::Int(number) => query.bind(number),
+        Value::Blob(bytes) => query.bind(bytes),
+    })
+}

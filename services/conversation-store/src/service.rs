@@ -1,0 +1,182 @@
+//! `ConversationService` over the [`Store`]: scopes, the time a call may take, pages as streams, faults as statuses. It holds no statement.
+
+use std::{future::Future, pin::Pin, time::Duration};
+
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use proto::v1::{
+    BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
+    CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, Failure, FinishTurnsRequest, FinishTurnsResponse,
+    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, Principal, RenameConversationRequest,
+    StoredAnswer, StoredMessage, conversation_service_server::ConversationService,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    check,
+    error::{Fault, unavailable},
+    scope::Scope,
+    store::{Cursor, Store, message_cursor},
+};
+
+/// Items that a list reads from the database at once. It holds no transaction while its reader takes its time.
+const PIECE: u32 = 64;
+
+/// A page on its way.
+type Page<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service. Cloning shares.
+#[derive(Clone)]
+pub(crate) struct Conversations {
+    store: Store,
+    /// How long a call may wait for the database.
+    limit: Duration,
+}
+
+impl Conversations {
+    /// Over this store; calls take at most `limit`.
+    pub(crate) fn new(store: Store, limit: Duration) -> Self {
+        Self { store, limit }
+    }
+
+    /// What the store makes of a call, within the limit. A call that is cut off undoes itself: its transaction is dropped.
+    async fn within<T>(&self, call: impl Future<Output = Result<T, Fault>> + Send) -> Result<T, Status> {
+        match tokio::time::timeout(self.limit, call).await {
+            Ok(outcome) => outcome.map_err(|fault| Failure::from(fault).into()),
+            Err(_) => Err(unavailable("the conversation store's database does not answer in time").into()),
+        }
+    }
+
+    async fn answer<T>(&self, call: impl Future<Output = Result<T, Fault>> + Send) -> Result<Response<T>, Status> {
+        self.within(call).await.map(Response::new)
+    }
+}
+
+/// The principal's scope, if its names are well formed.
+fn scope(principal: Option<&Principal>) -> Result<Scope, Status> {
+    check::principal(principal)?;
+    Ok(Scope::of(principal))
+}
+
+#[tonic::async_trait]
+impl ConversationService for Conversations {
+    type ListConversationsStream = Page<Conversation>;
+    type ListMessagesStream = Page<StoredMessage>;
+
+    async fn create_conversation(&self, request: Request<CreateConversationRequest>) -> Result<Response<Conversation>, Status> {
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.answer(self.store.create_conversation(&scope, &request)).await
+    }
+
+    async fn get_conversation(&self, request: Request<GetConversationRequest>) -> Result<Response<Conversation>, Status> {
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.answer(self.store.get_conversation(&scope, &request.id)).await
+    }
+
+    async fn list_conversations(
+        &self,
+        request: Request<ListConversationsRequest>,
+    ) -> Result<Response<Self::ListConversationsStream>, Status> {
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        let size = check::page(request.page_size)?;
+        let cursor = self.within(self.store.conversation_cursor(&scope, &request.after_id)).await?;
+        let pieces = stream::try_unfold((self.clone(), scope, cursor, size), async |(service, scope, cursor, left)| {
+            let wanted = left.min(PIECE);
+            if wanted == 0 {
+                return Ok::<_, Status>(None);
+            }
+            let piece = service.within(service.store.list_conversations(&scope, &cursor, wanted)).await?;
+            let Some(last) = piece.last() else { return Ok(None) };
+            let cursor = Cursor::after(last);
+            let sent = u32::try_from(piece.len()).unwrap_or(left);
+            let left = if sent < wanted { 0 } else { left - sent };
+            Ok(Some((piece, (service, scope, cursor, left))))
+        });
+        first_then_rest(pieces).await
+    }
+
+    async fn rename_conversation(&self, request: Request<RenameConversationRequest>) -> Result<Response<Conversation>, Status> {
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.answer(self.store.rename_conversation(&scope, &request)).await
+    }
+
+    async fn delete_conversation(
+        &self,
+        request: Request<DeleteConversationRequest>,
+    ) -> Result<Response<DeleteConversationResponse>, Status> {
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.within(self.store.delete_conversation(&scope, &request.id)).await?;
+        Ok(Response::new(DeleteConversationResponse {}))
+    }
+
+    async fn list_messages(&self, request: Request<ListMessagesRequest>) -> Result<Response<Self::ListMessagesStream>, Status> {
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        let conversation = request.conversation_id;
+        check::name("conversation_id", &conversation)?;
+        let size = check::page(request.page_size)?;
+        self.within(self.store.conversation_must_exist(&scope, &conversation)).await?;
+        let after = message_cursor(&conversation, &request.after_id)?;
+        let from = (self.clone(), scope, conversation, after, size);
+        let pieces = stream::try_unfold(from, async |(service, scope, conversation, after, left)| {
+            let wanted = left.min(PIECE);
+            if wanted == 0 {
+                return Ok::<_, Status>(None);
+            }
+            let piece = service
+                .within(service.store.list_messages(&scope, &conversation, after, wanted))
+                .await?;
+            let Some((last, _)) = piece.last() else { return Ok(None) };
+            let after = *last;
+            let left = left - u32::try_from(piece.len()).unwrap_or(left);
+            let messages = piece.into_iter().map(|(_, message)| message).collect();
+            Ok(Some((messages, (service, scope, conversation, after, left))))
+        });
+        first_then_rest(pieces).await
+    }
+
+    async fn begin_turn(&self, request: Request<BeginTurnRequest>) -> Result<Response<BeginTurnResponse>, Status> {
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.answer(self.store.begin_turn(&scope, &request)).await
+    }
+
+    async fn checkpoint(&self, request: Request<CheckpointRequest>) -> Result<Response<CheckpointResponse>, Status> {
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.within(self.store.checkpoint(&scope, &request)).await?;
+        Ok(Response::new(CheckpointResponse {}))
+    }
+
+    async fn finish_turns(&self, request: Request<FinishTurnsRequest>) -> Result<Response<FinishTurnsResponse>, Status> {
+        let closed = self.within(self.store.finish_turns(request.get_ref())).await?;
+        Ok(Response::new(FinishTurnsResponse { closed }))
+    }
+
+    async fn claim_answer(&self, request: Request<ClaimAnswerRequest>) -> Result<Response<ClaimAnswerResponse>, Status> {
+        self.answer(self.store.claim_answer(request.get_ref())).await
+    }
+
+    async fn get_answer(&self, request: Request<GetAnswerRequest>) -> Result<Response<StoredAnswer>, Status> {
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.answer(self.store.get_answer(&scope, &request.stream_id)).await
+    }
+}
+
+/// A page, of which the first piece is here already: what is wrong is then said by the call, not in the middle of a stream.
+async fn first_then_rest<T: Send + 'static>(
+    pieces: impl Stream<Item = Result<Vec<T>, Status>> + Send + 'static,
+) -> Result<Response<Page<T>>, Status> {
+    let mut pieces = Box::pin(pieces);
+    let first = pieces.try_next().await?.unwrap_or_default();
+    let items = stream::once(async { Ok(first) })
+        .chain(pieces)
+        .map_ok(|piece| stream::iter(piece.into_iter().map(Ok)))
+        .try_flatten();
+    Ok(Response::new(Box::pin(items)))
+}

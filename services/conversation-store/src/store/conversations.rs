@@ -1,0 +1,181 @@
+//! Conversations: make, read, list, rename, delete.
+
+use proto::v1::{Conversation, CreateConversationRequest, Failure, RenameConversationRequest};
+use uuid::Uuid;
+
+use super::{Store, must_exist, no_conversation, now_ms};
+use crate::{check, database::Row, error::Fault, scope::Scope};
+
+/// Where a list of conversations goes on: after the one with this change and this id, in falling order.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor {
+    updated_ms: i64,
+    id: String,
+}
+
+impl Cursor {
+    /// Before the first.
+    pub(crate) fn start() -> Self {
+        Self {
+            updated_ms: i64::MAX,
+            id: String::new(),
+        }
+    }
+
+    /// After this one.
+    pub(crate) fn after(conversation: &Conversation) -> Self {
+        Self {
+            updated_ms: conversation.updated_ms,
+            id: conversation.id.clone(),
+        }
+    }
+}
+
+impl Store {
+    /// Makes a conversation, and the user with the first one.
+    pub(crate) async fn create_conversation(&self, scope: &Scope, request: &CreateConversationRequest) -> Result<Conversation, Fault> {
+        check::title(&request.title)?;
+        let now = now_ms();
+        let id = Uuid::now_v7().to_string();
+        let mut session = self.database.write().await?;
+        session
+            .run(
+                "INSERT INTO users (tenant_id, user_id, created_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                scope.params([now.into()]),
+            )
+            .await?;
+        session
+            .run(
+                "INSERT INTO conversations (tenant_id, user_id, id, title, created_ms, updated_ms, messages)
+                VALUES ($1, $2, $3, $4, $5, $5, 0)",
+                scope.params([(&id).into(), (&request.title).into(), now.into()]),
+            )
+            .await?;
+        session.commit().await?;
+        Ok(Conversation {
+            id,
+            title: request.title.clone(),
+            created_ms: now,
+            updated_ms: now,
+            messages: 0,
+        })
+    }
+
+    /// Reads one.
+    pub(crate) async fn get_conversation(&self, scope: &Scope, id: &str) -> Result<Conversation, Fault> {
+        check::name("id", id)?;
+        let mut session = self.database.read().await?;
+        let row = session
+            .row(
+                "SELECT id, title, created_ms, updated_ms, messages FROM conversations
+                WHERE tenant_id = $1 AND user_id = $2 AND id = $3",
+                scope.params([id.into()]),
+            )
+            .await?;
+        conversation(&row.ok_or_else(no_conversation)?)
+    }
+
+    /// Where a list goes on that has come to this conversation. Empty: at the first.
+    pub(crate) async fn conversation_cursor(&self, scope: &Scope, after_id: &str) -> Result<Cursor, Fault> {
+        if after_id.is_empty() {
+            return Ok(Cursor::start());
+        }
+        check::text("after_id", after_id)?;
+        let mut session = self.database.read().await?;
+        let row = session
+            .row(
+                "SELECT updated_ms FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND id = $3",
+                scope.params([after_id.into()]),
+            )
+            .await?;
+        let row = row.ok_or_else(|| Failure {
+            param: "after_id".to_owned(),
+            ..Failure::new(proto::v1::Reason::NotFound, "after_id is not one of the conversations")
+        })?;
+        Ok(Cursor {
+            updated_ms: row.int(0)?,
+            id: after_id.to_owned(),
+        })
+    }
+
+    /// The conversations after `cursor`, the last changed first: at most `limit`.
+    pub(crate) async fn list_conversations(&self, scope: &Scope, cursor: &Cursor, limit: u32) -> Result<Vec<Conversation>, Fault> {
+        let mut session = self.database.read().await?;
+        let rows = session
+            .rows(
+                "SELECT id, title, created_ms, updated_ms, messages FROM conversations
+                WHERE tenant_id = $1 AND user_id = $2 AND (updated_ms, id) < ($3, $4)
+                ORDER BY updated_ms DESC, id DESC LIMIT $5",
+                scope.params([cursor.updated_ms.into(), (&cursor.id).into(), limit.into()]),
+            )
+            .await?;
+        rows.iter().map(conversation).collect()
+    }
+
+    /// Gives one a new title.
+    pub(crate) async fn rename_conversation(&self, scope: &Scope, request: &RenameConversationRequest) -> Result<Conversation, Fault> {
+        check::name("id", &request.id)?;
+        check::title(&request.title)?;
+        if request.title.is_empty() {
+            return Err(Failure::invalid("title", "title is missing; 1 to 200 characters were expected").into());
+        }
+        let mut session = self.database.write().await?;
+        let row = session
+            .row(
+                "UPDATE conversations SET title = $4, updated_ms = CASE WHEN updated_ms < $5 THEN $5 ELSE updated_ms END
+                WHERE tenant_id = $1 AND user_id = $2 AND id = $3
+                RETURNING id, title, created_ms, updated_ms, messages",
+                scope.params([(&request.id).into(), (&request.title).into(), now_ms().into()]),
+            )
+            .await?;
+        let renamed = conversation(&row.ok_or_else(no_conversation)?)?;
+        session.commit().await?;
+        Ok(renamed)
+    }
+
+    /// Deletes one with its messages and answers. A turn of it that runs is not stored when it ends.
+    pub(crate) async fn delete_conversation(&self, scope: &Scope, id: &str) -> Result<(), Fault> {
+        check::name("id", id)?;
+        let mut session = self.database.write().await?;
+        // The conversation's row is locked before any other of it, as everywhere: two writers then never wait for each other.
+        let locked = session
+            .run(
+                "UPDATE conversations SET messages = messages WHERE tenant_id = $1 AND user_id = $2 AND id = $3",
+                scope.params([id.into()]),
+            )
+            .await?;
+        if locked == 0 {
+            return Err(no_conversation());
+        }
+        session
+            .run(
+                "DELETE FROM answers WHERE tenant_id = $1 AND user_id = $2 AND stream_id IN (SELECT m.stream_id FROM messages m
+                    WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.conversation_id = $3 AND m.is_answer = 1)",
+                scope.params([id.into()]),
+            )
+            .await?;
+        session
+            .run(
+                "DELETE FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND id = $3",
+                scope.params([id.into()]),
+            )
+            .await?;
+        session.commit().await
+    }
+
+    /// Refuses a conversation that is not the principal's.
+    pub(crate) async fn conversation_must_exist(&self, scope: &Scope, id: &str) -> Result<(), Fault> {
+        let mut session = self.database.read().await?;
+        must_exist(&mut *session, scope, id).await
+    }
+}
+
+fn conversation(row: &Row) -> Result<Conversation, Fault> {
+    Ok(Conversation {
+        id: row.text(0)?,
+        title: row.text(1)?,
+        created_ms: row.int(2)?,
+        updated_ms: row.int(3)?,
+        messages: row.count(4)?,
+    })
+}

@@ -1,0 +1,240 @@
+//! Closing turns: many in one transaction and a handful of statements, each turn once.
+//!
+//! The request log is what makes it once: a turn that stands there is over. A turn that cannot be stored (its conversation was deleted
+//! meanwhile, its epoch has ended, its fields are wrong) never keeps the others from it.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use proto::v1::{Failure, FinishTurnsRequest, FinishedTurn, Message};
+use serde::Serialize;
+
+use super::{
+    Store, calls_to_text, now_ms,
+    turns::{self, Turn},
+};
+use crate::{
+    check,
+    database::{Session, batch::Batch},
+    error::Fault,
+    scope::{Params, Scope},
+};
+
+/// How often a transaction that lost to another one is tried.
+const ATTEMPTS: usize = 3;
+
+/// What the request log keeps of a turn.
+#[derive(Serialize)]
+struct LogRow<'a> {
+    i: usize,
+    tenant_id: &'a str,
+    user_id: &'a str,
+    stream_id: &'a str,
+    request_id: Cow<'a, str>,
+    conversation_id: &'a str,
+    model: Cow<'a, str>,
+    state: &'a str,
+    finish_reason: Cow<'a, str>,
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    reasoning_tokens: u32,
+    cached_tokens: u32,
+    started_ms: i64,
+    ttft_ms: u32,
+    duration_ms: u32,
+    worker: Cow<'a, str>,
+    epoch: u32,
+}
+
+/// What an answer becomes at its end.
+#[derive(Serialize)]
+struct AnswerRow<'a> {
+    i: usize,
+    tenant_id: &'a str,
+    user_id: &'a str,
+    stream_id: &'a str,
+    conversation_id: &'a str,
+    model: Cow<'a, str>,
+    state: &'a str,
+    epoch: u32,
+    text: Cow<'a, str>,
+    reasoning: Cow<'a, str>,
+    tool_calls: String,
+    finish_reason: Cow<'a, str>,
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    reasoning_tokens: u32,
+    cached_tokens: u32,
+}
+
+impl Store {
+    /// Closes the turns that are not closed yet, and says how many those were.
+    pub(crate) async fn finish_turns(&self, request: &FinishTurnsRequest) -> Result<u32, Fault> {
+        let is = request.turns.len();
+        if is > check::TURNS {
+            let bound = check::TURNS;
+            return Err(Failure::invalid("turns", format!("turns has {is} entries; at most {bound} were expected")).into());
+        }
+        let turns = well_formed(&request.turns);
+        if turns.is_empty() {
+            return Ok(0);
+        }
+        let mut attempt = 1;
+        loop {
+            match self.try_finish(&turns).await {
+                Err(fault) if fault.lost() && attempt < ATTEMPTS => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_finish(&self, turns: &[(usize, &FinishedTurn)]) -> Result<u32, Fault> {
+        let now = now_ms();
+        let batch = self.database.batch();
+        let mut session = self.database.write().await?;
+
+        let mut log = log_rows(turns.iter().copied())?;
+        let mut over = HashSet::new();
+        let mut outside = HashSet::new();
+        for row in session.rows(batch.known, Params::of_the_mesh([(&log).into()])).await? {
+            let index = usize::try_from(row.int(0)?).unwrap_or_default();
+            if row.int(1)? == 1 {
+                over.insert(index);
+            } else {
+                outside.insert(index);
+            }
+        }
+        let fresh = || turns.iter().copied().filter(|(index, _)| !over.contains(index));
+        if !over.is_empty() {
+            log = log_rows(fresh())?;
+        }
+        let closed = session.run(batch.log, Params::of_the_mesh([(&log).into(), now.into()])).await?;
+
+        let answers: Vec<_> = fresh()
+            .filter(|(index, turn)| !turn.conversation_id.is_empty() || outside.contains(index))
+            .collect();
+        if !answers.is_empty() {
+            close_answers(&mut *session, batch, &answers, now).await?;
+        }
+        session.commit().await?;
+        Ok(u32::try_from(closed).unwrap_or(u32::MAX))
+    }
+}
+
+/// Closes the answers of turns that were opened, and gives those that were not (the store was away) a place in their conversation.
+async fn close_answers(session: &mut dyn Session, batch: &Batch, turns: &[(usize, &FinishedTurn)], now: i64) -> Result<(), Fault> {
+    let rows = answer_rows(turns.iter().copied())?;
+    session.run(batch.touch, Params::of_the_mesh([(&rows).into(), now.into()])).await?;
+    let closed = session.run(batch.close, Params::of_the_mesh([(&rows).into(), now.into()])).await?;
+    if usize::try_from(closed).is_ok_and(|closed| closed == turns.len()) {
+        return Ok(());
+    }
+    let mut opened = HashSet::new();
+    for row in session.rows(batch.unopened, Params::of_the_mesh([(&rows).into()])).await? {
+        let index = usize::try_from(row.int(0)?).unwrap_or_default();
+        let Some((_, finished)) = turns.iter().find(|(other, _)| *other == index) else {
+            continue;
+        };
+        let scope = Scope::of(finished.principal.as_ref());
+        let turn = Turn {
+            conversation: &finished.conversation_id,
+            stream_id: &finished.stream_id,
+            model: "",
+            messages: &[],
+        };
+        turns::open(session, &scope, turn, now).await?;
+        opened.insert(index);
+    }
+    if !opened.is_empty() {
+        let rows = answer_rows(turns.iter().copied().filter(|(index, _)| opened.contains(index)))?;
+        session.run(batch.close, Params::of_the_mesh([(&rows).into(), now.into()])).await?;
+    }
+    Ok(())
+}
+
+/// The turns that can be stored, each answer once, with their numbers in the request. What is wrong with the others is logged.
+fn well_formed(turns: &[FinishedTurn]) -> Vec<(usize, &FinishedTurn)> {
+    let mut seen = HashSet::with_capacity(turns.len());
+    let mut kept = Vec::with_capacity(turns.len());
+    for (index, turn) in turns.iter().enumerate() {
+        if let Err(failure) = check_turn(turn) {
+            tracing::error!(%failure, turn = index, "a finished turn cannot be stored and is left out");
+            continue;
+        }
+        let (tenant, user) = principal(turn);
+        if seen.insert((tenant, user, &turn.stream_id)) {
+            kept.push((index, turn));
+        }
+    }
+    kept
+}
+
+fn check_turn(turn: &FinishedTurn) -> Result<(), Failure> {
+    check::principal(turn.principal.as_ref())?;
+    check::name("turns.stream_id", &turn.stream_id)?;
+    check::text("turns.conversation_id", &turn.conversation_id)?;
+    check::ended("turns.state", &turn.state)
+}
+
+fn principal(turn: &FinishedTurn) -> (&str, &str) {
+    turn.principal.as_ref().map_or(("", ""), |who| (&who.tenant, &who.user_id))
+}
+
+fn log_rows<'a>(turns: impl Iterator<Item = (usize, &'a FinishedTurn)>) -> Result<String, Fault> {
+    let rows = turns.map(|(i, turn)| {
+        let (tenant_id, user_id) = principal(turn);
+        let usage = turn.usage.unwrap_or_default();
+        LogRow {
+            i,
+            tenant_id,
+            user_id,
+            stream_id: &turn.stream_id,
+            request_id: check::clipped(&turn.request_id),
+            conversation_id: &turn.conversation_id,
+            model: check::clipped(&turn.model),
+            state: &turn.state,
+            finish_reason: check::clipped(&turn.finish_reason),
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            reasoning_tokens: usage.reasoning_tokens,
+            cached_tokens: usage.cached_tokens,
+            started_ms: turn.started_ms,
+            ttft_ms: turn.ttft_ms,
+            duration_ms: turn.duration_ms,
+            worker: check::clipped(&turn.worker),
+            epoch: turn.epoch.max(1),
+        }
+    });
+    to_json(&rows.collect::<Vec<_>>())
+}
+
+fn answer_rows<'a>(turns: impl Iterator<Item = (usize, &'a FinishedTurn)>) -> Result<String, Fault> {
+    let silent = Message::default();
+    let rows = turns.map(|(i, turn)| {
+        let (tenant_id, user_id) = principal(turn);
+        let usage = turn.usage.unwrap_or_default();
+        let message = turn.message.as_ref().unwrap_or(&silent);
+        Ok(AnswerRow {
+            i,
+            tenant_id,
+            user_id,
+            stream_id: &turn.stream_id,
+            conversation_id: &turn.conversation_id,
+            model: check::clipped(&turn.model),
+            state: &turn.state,
+            epoch: turn.epoch.max(1),
+            text: check::storable(&message.text),
+            reasoning: check::storable(&message.reasoning),
+            tool_calls: calls_to_text(&message.tool_calls)?,
+            finish_reason: check::clipped(&turn.finish_reason),
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.completion_tokens,
+            reasoning_tokens: usage.reasoning_tokens,
+            cached_tokens: usage.cached_tokens,
+        })
+    });
+    to_json(&rows.collect::<Result<Vec<_>, Fault>>()?)
+}
+
+fn to_json(rows: &impl Serialize) -> Result<String, Fault> {
+    serde_json::to_string(rows).map_err(|error| Fault::Unreadable(error.to_string()))
+}

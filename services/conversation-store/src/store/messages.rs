@@ -1,0 +1,200 @@
+//! Messages: a page of a conversation, and the history before a turn. What an answer says stands in `answers`; the queries here join
+//! it to its place in the conversation.
+
+use proto::v1::{Failure, Message, Role, StoredMessage};
+
+use super::{Store, calls_from_text};
+use crate::{
+    check,
+    database::{Row, Session},
+    error::Fault,
+    scope::Scope,
+};
+
+/// The most messages of a history.
+const HISTORY: u32 = 4_096;
+/// The most bytes of a history's texts: it has to fit into one gRPC message of 16 MiB, and into a model's context far sooner.
+const HISTORY_BYTES: i64 = 8 * 1024 * 1024;
+/// The most bytes of the texts that are read at once for a list; one message is read whatever its size.
+const PIECE_BYTES: i64 = 1024 * 1024;
+/// Between a conversation's id and a message's number in it.
+const SEPARATOR: char = '.';
+
+/// Where a list of messages goes on: after the one with this number.
+pub(crate) fn cursor(conversation: &str, after_id: &str) -> Result<i64, Failure> {
+    if after_id.is_empty() {
+        return Ok(-1);
+    }
+    let seq = after_id
+        .strip_prefix(conversation)
+        .and_then(|rest| rest.strip_prefix(SEPARATOR))
+        .and_then(|seq| seq.parse::<u32>().ok());
+    seq.map(i64::from)
+        .ok_or_else(|| Failure::invalid("after_id", "after_id is not the id of a message of this conversation"))
+}
+
+impl Store {
+    /// The messages after number `after`, oldest first, with their numbers: at most `limit`, and fewer if they are large. Empty: no more.
+    pub(crate) async fn list_messages(
+        &self,
+        scope: &Scope,
+        conversation: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, StoredMessage)>, Fault> {
+        let mut session = self.database.read().await?;
+        let rows = session
+            .rows(
+                "SELECT seq, created_ms, stream_id, state, role, text, reasoning, tool_calls, tool_call_id, name
+                FROM (
+                    SELECT page.*, CAST(SUM(octet_length(text) + octet_length(reasoning) + octet_length(tool_calls))
+                        OVER (ORDER BY seq) AS BIGINT) AS bytes
+                    FROM (
+                        SELECT m.seq, m.created_ms, m.stream_id, COALESCE(a.state, '') AS state, m.role,
+                            COALESCE(a.text, m.text) AS text, COALESCE(a.reasoning, m.reasoning) AS reasoning,
+                            COALESCE(a.tool_calls, m.tool_calls) AS tool_calls, m.tool_call_id, m.name
+                        FROM messages m
+                        LEFT JOIN answers a ON m.is_answer = 1 AND a.tenant_id = m.tenant_id AND a.user_id = m.user_id
+                            AND a.stream_id = m.stream_id
+                        WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.conversation_id = $3 AND m.seq > $4
+                        ORDER BY m.seq LIMIT $5
+                    ) AS page
+                ) AS sized
+                WHERE bytes <= $6 OR seq = $4 + 1
+                ORDER BY seq",
+                scope.params([conversation.into(), after.into(), limit.into(), PIECE_BYTES.into()]),
+            )
+            .await?;
+        rows.iter().map(|row| stored(conversation, row)).collect()
+    }
+}
+
+/// What was said before message number `before`, oldest first. An answer that has said nothing is left out: it was interrupted at
+/// once, or has not begun.
+pub(super) async fn history(session: &mut dyn Session, scope: &Scope, conversation: &str, before: i64) -> Result<Vec<Message>, Fault> {
+    let rows = session
+        .rows(
+            "SELECT role, text, reasoning, tool_calls, tool_call_id, name
+            FROM (
+                SELECT page.*, CAST(SUM(octet_length(text) + octet_length(reasoning) + octet_length(tool_calls))
+                    OVER (ORDER BY seq DESC) AS BIGINT) AS bytes
+                FROM (
+                    SELECT m.seq, m.role, COALESCE(a.text, m.text) AS text, COALESCE(a.reasoning, m.reasoning) AS reasoning,
+                        COALESCE(a.tool_calls, m.tool_calls) AS tool_calls, m.tool_call_id, m.name
+                    FROM messages m
+                    LEFT JOIN answers a ON m.is_answer = 1 AND a.tenant_id = m.tenant_id AND a.user_id = m.user_id
+                        AND a.stream_id = m.stream_id
+                    WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.conversation_id = $3 AND m.seq < $4
+                        AND NOT (m.is_answer = 1 AND COALESCE(a.text, '') = '' AND COALESCE(a.tool_calls, '') = '')
+                    ORDER BY m.seq DESC LIMIT $5
+                ) AS page
+            ) AS sized
+            WHERE bytes <= $6
+            ORDER BY seq",
+            scope.params([conversation.into(), before.into(), HISTORY.into(), HISTORY_BYTES.into()]),
+        )
+        .await?;
+    rows.iter().map(|row| message(row, 0)).collect()
+}
+
+/// Stores what a turn brings, from number `first` on, and the place of its answer after it.
+pub(super) async fn insert(session: &mut dyn Session, scope: &Scope, turn: NewMessages<'_>) -> Result<(), Fault> {
+    let mut seq = turn.first;
+    for message in turn.messages {
+        let calls = super::calls_to_text(&message.tool_calls)?;
+        let (text, reasoning) = (check::storable(&message.text), check::storable(&message.reasoning));
+        // What the sender left open is the user's.
+        let role = if message.role() == Role::Unspecified {
+            Role::User
+        } else {
+            message.role()
+        };
+        session
+            .run(
+                "INSERT INTO messages (tenant_id, user_id, conversation_id, seq, created_ms, stream_id, is_answer, role, text, reasoning,
+                    tool_calls, tool_call_id, name)
+                VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, $10, $11, $12)",
+                scope.params([
+                    turn.conversation.into(),
+                    seq.into(),
+                    turn.now.into(),
+                    turn.stream_id.into(),
+                    i64::from(i32::from(role)).into(),
+                    (&*text).into(),
+                    (&*reasoning).into(),
+                    (&calls).into(),
+                    (&message.tool_call_id).into(),
+                    (&message.name).into(),
+                ]),
+            )
+            .await?;
+        seq += 1;
+    }
+    session
+        .run(
+            "INSERT INTO messages (tenant_id, user_id, conversation_id, seq, created_ms, stream_id, is_answer, role, text, reasoning,
+                tool_calls, tool_call_id, name)
+            VALUES ($1, $2, $3, $4, $5, $6, 1, $7, '', '', '', '', '')",
+            scope.params([
+                turn.conversation.into(),
+                seq.into(),
+                turn.now.into(),
+                turn.stream_id.into(),
+                i64::from(i32::from(Role::Assistant)).into(),
+            ]),
+        )
+        .await?;
+    Ok(())
+}
+
+/// The messages of a turn, on their way into a conversation.
+pub(super) struct NewMessages<'a> {
+    /// Which conversation.
+    pub(super) conversation: &'a str,
+    /// The turn's answer.
+    pub(super) stream_id: &'a str,
+    /// The number of the first.
+    pub(super) first: i64,
+    /// When, in milliseconds since 1970.
+    pub(super) now: i64,
+    /// Them.
+    pub(super) messages: &'a [Message],
+}
+
+fn stored(conversation: &str, row: &Row) -> Result<(i64, StoredMessage), Fault> {
+    let seq = row.int(0)?;
+    let stored = StoredMessage {
+        id: format!("{conversation}{SEPARATOR}{seq}"),
+        created_ms: row.int(1)?,
+        stream_id: row.text(2)?,
+        state: row.text(3)?,
+        message: Some(message(row, 4)?),
+    };
+    Ok((seq, stored))
+}
+
+/// The six columns of a message, from `first` on.
+fn message(row: &Row, first: usize) -> Result<Message, Fault> {
+    Ok(Message {
+        role: i32::try_from(row.int(first)?).unwrap_or_default(),
+        text: row.text(first + 1)?,
+        reasoning: row.text(first + 2)?,
+        tool_calls: calls_from_text(&row.text(first + 3)?)?,
+        tool_call_id: row.text(first + 4)?,
+        name: row.text(first + 5)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_the_id_of_a_message_of_the_same_conversation() {
+        assert_eq!(cursor("c", "").unwrap(), -1);
+        assert_eq!(cursor("c", "c.7").unwrap(), 7);
+        for wrong in ["d.7", "c", "c.", "c.-1", "c.7x", "7"] {
+            assert_eq!(cursor("c", wrong).unwrap_err().param, "after_id", "{wrong}");
+        }
+    }
+}
