@@ -1,1 +1,66 @@
-//! stub
+//! The doors of the mesh: HTTP for browsers, SDKs and curl, in front of the routers. It keeps nothing that another gateway has not.
+//!
+//! A request, in the order of its way: [`app`] (the routes) → [`stack`] (id, span, safety) → [`body`] (what the client sent) →
+//! [`door`] (what it means, and how the answer is written) → [`turn`] (the answer, whichever router carries it) → [`clients`] (the
+//! exchanges). Back: `clients/slot` → `turn` → the door's projection → [`sse`]. Beside it: [`failure`] (what a client is told when
+//! something cannot be done), [`account`] and [`metrics`] (what is told to the operator), [`json`] (what is written per token).
+
+mod account;
+mod app;
+mod body;
+mod clients;
+mod door;
+mod failure;
+mod json;
+mod metrics;
+mod settings;
+mod sse;
+mod stack;
+mod turn;
+
+use chassis::{drain::Drain, http::Limits};
+use tokio::net::TcpListener;
+
+pub use settings::Settings;
+
+/// Why a gateway cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address of a router or of the store is not one.
+    #[error("UNBROKEN_ROUTERS or UNBROKEN_STORE: {0}")]
+    Address(#[from] chassis::channel::Error),
+    /// An origin is not one.
+    #[error("UNBROKEN_CORS_ORIGINS: {0:?} is not an origin; write it as https://chat.example.com")]
+    Origin(String),
+}
+
+/// Serves on `listener` until draining begins. What runs then is known to `drain`, which waits for it.
+///
+/// # Errors
+/// A setting is wrong.
+pub async fn run(settings: Settings, listener: TcpListener, drain: Drain) -> Result<(), Error> {
+    let limits = Limits {
+        head: settings.head_timeout,
+        write_stall: settings.write_stall,
+        connections: settings.connections,
+    };
+    let routes = app::routes(app::App::new(settings, drain.clone())?)?;
+    chassis::http::serve(listener, service(routes), limits, drain).await;
+    Ok(())
+}
+
+/// The routes as hyper calls them: with its own kind of body.
+fn service(
+    routes: axum::Router,
+) -> impl tower::Service<
+    http::Request<hyper::body::Incoming>,
+    Response = http::Response<axum::body::Body>,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + Clone
++ Send
++ 'static {
+    tower::ServiceExt::map_request(routes, |request: http::Request<hyper::body::Incoming>| {
+        request.map(axum::body::Body::new)
+    })
+}

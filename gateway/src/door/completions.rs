@@ -1,0 +1,108 @@
+//! `POST /v1/chat/completions`, to OpenAI's wire format (<https://platform.openai.com/docs/api-reference/chat>): [`request`] is what
+//! may be sent, [`chunk`] how an answer streams; this file also writes the one object of an answer that does not.
+
+mod chunk;
+mod content;
+mod request;
+
+use axum::{
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderName, HeaderValue, header};
+use proto::v1::{FinishReason, Head};
+use serde_json::{Value, json};
+
+use self::{chunk::Chunks, request::Completion};
+pub(crate) use self::{
+    chunk::error,
+    content::TextOr,
+    request::{MAX_CHOICES, MessageIn, messages},
+};
+use super::whole::{self, Choice, Whole};
+use crate::{account::Account, app::App, body, failure::Refusal, sse, stack::Arrival, stack::STREAM_ID, turn::Answer};
+
+/// How the client wants the answer written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    stream: bool,
+    include_usage: bool,
+    choices: u32,
+}
+
+/// The door.
+pub(crate) async fn create(State(app): State<App>, arrival: Arrival, request: Request) -> Response {
+    let mut account = Account::open(&app, arrival, "completions");
+    let (shape, answer) = match admit(&app, &mut account, request).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return account.refuse(refusal).into_response(),
+    };
+    if shape.stream {
+        let chunks = Chunks::new(answer.head(), shape);
+        return sse::response(answer, chunks, account, app.settings().sse_keepalive);
+    }
+    let head = answer.head().clone();
+    match whole::read(answer, &mut account).await {
+        Ok(whole) => object(&head, whole),
+        Err(refusal) => account.refuse(refusal).into_response(),
+    }
+}
+
+async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(Shape, Answer), Refusal> {
+    let completion: Completion = body::json(request, app.settings()).await?;
+    let (shape, request) = completion.into_chat()?;
+    Ok((shape, super::begin(app, account, request).await?))
+}
+
+fn id(head: &Head) -> String {
+    format!("chatcmpl-{}", head.stream_id)
+}
+
+fn object(head: &Head, whole: Whole) -> Response {
+    let choices: Vec<Value> = (0..)
+        .zip(whole.choices)
+        .map(|(index, choice)| choice_object(index, choice))
+        .collect();
+    let mut object = json!({
+        "id": id(head),
+        "object": "chat.completion",
+        "created": head.created,
+        "model": head.model,
+        "choices": choices,
+        "usage": super::usage(whole.usage),
+    });
+    if !head.conversation_id.is_empty() {
+        object["conversation_id"] = head.conversation_id.as_str().into();
+    }
+    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let named = HeaderValue::from_str(&head.stream_id).map(|id| (STREAM_ID, id));
+    let headers: [(HeaderName, HeaderValue); 2] = [json.clone(), named.unwrap_or(json)];
+    (headers, object.to_string()).into_response()
+}
+
+fn choice_object(index: u32, choice: Choice) -> Value {
+    let calls: Vec<Value> = choice
+        .tool_calls
+        .into_iter()
+        .map(|call| json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}))
+        .collect();
+    let only_calls = choice.text.is_empty() && !calls.is_empty();
+    let mut message = json!({
+        "role": "assistant",
+        "content": (!only_calls).then_some(choice.text),
+        "refusal": null,
+    });
+    if !choice.reasoning.is_empty() {
+        message["reasoning_content"] = choice.reasoning.into();
+    }
+    if !calls.is_empty() {
+        message["tool_calls"] = calls.into();
+    }
+    let logprobs = (!choice.logprobs.is_empty()).then(|| chunk::logprobs(&choice.logprobs));
+    json!({
+        "index": index,
+        "message": message,
+        "logprobs": logprobs,
+        "finish_reason": FinishReason::as_word(choice.finish),
+    })
+}

@@ -1,0 +1,151 @@
+//! The simple doors, for curl and for programs of a few lines: `GET /stream?prompt=` (also `/v1/chat/completions/stream?prompt=`) and
+//! `POST /chat`. A stream is `data: {"token":"…"}` for each entry, then `data: [DONE]`.
+//!
+//! Every entry is one event, also one without text, so that the number of events that a client has is the position where it goes
+//! on: `GET /stream?offset=N` with the `X-Stream-ID` of the first response (or `stream_id=` in the query).
+
+use axum::{
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use bytes::BytesMut;
+use http::{HeaderMap, StatusCode, Uri, header};
+use proto::v1::{ChatRequest, Entry, FinishReason, Head, entry::Event};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    completions::{MessageIn, error, messages},
+    whole::{self, Whole},
+};
+use crate::{
+    account::Account,
+    app::App,
+    body::{self, Query},
+    failure::{Refusal, error_object},
+    json,
+    sse::{self, Projection},
+    stack::{Arrival, STREAM_ID},
+    turn::Answer,
+};
+
+/// `GET /stream` and its longer name.
+pub(crate) async fn by_prompt(State(app): State<App>, arrival: Arrival, uri: Uri, headers: HeaderMap) -> Response {
+    let mut account = Account::open(&app, arrival, "stream");
+    match open(&app, &mut account, &uri, &headers).await {
+        Ok(Some(answer)) => sse::response(answer, Tokens, account, app.settings().sse_keepalive),
+        Ok(None) => StatusCode::NO_CONTENT.into_response(),
+        Err(refusal) => account.refuse(refusal).into_response(),
+    }
+}
+
+async fn open(app: &App, account: &mut Account, uri: &Uri, headers: &HeaderMap) -> Result<Option<Answer>, Refusal> {
+    let query = Query::of(uri);
+    let offset = query.value("offset", "how many tokens were received")?.unwrap_or(0);
+    let named = headers.get(STREAM_ID).and_then(|id| id.to_str().ok());
+    match query.text("stream_id").or(named) {
+        Some(stream_id) => super::resume(app, account, stream_id, offset).await,
+        None if offset > 0 => Err(Refusal::invalid(
+            "stream_id",
+            "stream_id is missing: to go on at an offset, send the X-Stream-ID that the first response gave",
+        )),
+        None => super::begin(app, account, super::from_query(&query, "prompt")?).await.map(Some),
+    }
+}
+
+/// The body of `POST /chat`.
+#[derive(Debug, Deserialize)]
+struct Chat {
+    #[serde(alias = "prompt")]
+    message: Option<String>,
+    messages: Option<Vec<MessageIn>>,
+    stream: Option<bool>,
+    max_tokens: Option<i64>,
+    model: Option<String>,
+    conversation_id: Option<String>,
+    temperature: Option<f64>,
+}
+
+/// `POST /chat`.
+pub(crate) async fn by_message(State(app): State<App>, arrival: Arrival, request: Request) -> Response {
+    let mut account = Account::open(&app, arrival, "chat");
+    let (stream, answer) = match admit(&app, &mut account, request).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return account.refuse(refusal).into_response(),
+    };
+    if stream {
+        return sse::response(answer, Tokens, account, app.settings().sse_keepalive);
+    }
+    let head = answer.head().clone();
+    match whole::read(answer, &mut account).await {
+        Ok(whole) => ([(header::CONTENT_TYPE, "application/json")], object(&head, whole).to_string()).into_response(),
+        Err(refusal) => account.refuse(refusal).into_response(),
+    }
+}
+
+async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(bool, Answer), Refusal> {
+    let chat: Chat = body::json(request, app.settings()).await?;
+    let stream = chat.stream.unwrap_or(false);
+    Ok((stream, super::begin(app, account, chat.into_chat()?).await?))
+}
+
+impl Chat {
+    fn into_chat(self) -> Result<ChatRequest, Refusal> {
+        let mut request = ChatRequest {
+            max_tokens: super::max_tokens("max_tokens", self.max_tokens)?,
+            model: self.model.unwrap_or_default(),
+            conversation_id: self.conversation_id.unwrap_or_default(),
+            ..ChatRequest::default()
+        };
+        if let Some(messages) = self.messages {
+            request.messages = self::messages(messages)?;
+        }
+        if let Some(message) = self.message {
+            request.prompt = message;
+        }
+        if request.messages.is_empty() && request.prompt.is_empty() {
+            return Err(Refusal::invalid("message", "message is missing or empty: send message or messages"));
+        }
+        let temperature = super::within("temperature", self.temperature, 0.0..=2.0)?;
+        if temperature.is_some() {
+            request.sampling.get_or_insert_default().temperature = temperature;
+        }
+        Ok(request)
+    }
+}
+
+fn object(head: &Head, mut whole: Whole) -> serde_json::Value {
+    let choice = whole.choices.drain(..).next().unwrap_or_default();
+    let mut object = json!({
+        "stream_id": head.stream_id,
+        "model": head.model,
+        "message": { "role": "assistant", "content": choice.text },
+        "finish_reason": FinishReason::as_word(choice.finish),
+        "usage": super::usage(whole.usage),
+    });
+    if !head.conversation_id.is_empty() {
+        object["conversation_id"] = head.conversation_id.as_str().into();
+    }
+    object
+}
+
+/// The projection.
+#[derive(Debug)]
+struct Tokens;
+
+impl Projection for Tokens {
+    fn open(&self, _: &mut BytesMut) {}
+
+    fn entry(&self, _: u32, entry: &Entry, out: &mut BytesMut) {
+        match &entry.event {
+            None | Some(Event::Reasoning(_) | Event::ToolCall(_)) => {
+                out.extend_from_slice(b"data: {\"token\":");
+                json::string(out, &entry.token);
+                out.extend_from_slice(b"}\n\n");
+            }
+            Some(Event::Finished(_)) => out.extend_from_slice(b"data: [DONE]\n\n"),
+            Some(Event::Failed(failure)) => error(&error_object(failure), out),
+            Some(Event::Cancelled(_)) => error(&super::cancelled(), out),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! `GET /ws/chat`: chat over a WebSocket, several turns on one socket, one at a time.
+//!
+//! In: `{"prompt": "…"}` (also `messages`, `model`, `max_tokens`, `conversation_id`), `{"type": "cancel"}`,
+//! `{"type": "resume", "stream_id": "…", "after": N}`. Out: `{"type": "token", "stream_id", "position", "content"}` for each entry, then
+//! `{"type": "done", "finish_reason", "usage"}`, or `{"type": "cancelled"}`, or `{"type": "error", "error": {…}}`. A socket that has gone
+//! lets go of its answer; one that is silent for too long is closed; at the end of a drain it is closed with 1012.
+
+mod incoming;
+mod outgoing;
+
+use std::{pin::pin, time::Duration};
+
+use axum::{
+    extract::{
+        State, WebSocketUpgrade,
+        ws::{CloseFrame, Message, Utf8Bytes, WebSocket},
+    },
+    response::{IntoResponse as _, Response},
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::StatusCode;
+use proto::v1::Entry;
+use tokio::time::{Instant, sleep, timeout};
+
+use self::{incoming::Incoming, outgoing::Events};
+use crate::{account::Account, app::App, failure::Refusal, stack::Arrival, turn::Answer};
+
+/// The largest message that a client may send, in bytes.
+const MESSAGE: usize = 1024 * 1024;
+/// How long a closing socket may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// "The service restarts: come back" (RFC 6455's registry of close codes).
+const RESTART: u16 = 1012;
+/// "The message is not of a kind that can be taken."
+const UNSUPPORTED: u16 = 1003;
+
+/// The door.
+pub(crate) async fn open(
+    State(app): State<App>,
+    arrival: Arrival,
+    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+) -> Response {
+    let Ok(upgrade) = upgrade else {
+        return Refusal::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "upgrade_required",
+            "this address speaks WebSocket: connect to it as ws://…/ws/chat",
+        )
+        .into_response();
+    };
+    upgrade
+        .max_message_size(MESSAGE)
+        .max_frame_size(MESSAGE)
+        .on_upgrade(async move |socket| {
+            // The drain must know of the socket, to wait for it.
+            let drain = app.drain().clone();
+            let _ = drain.spawn(Socket::new(app, arrival, socket).run()).await;
+        })
+}
+
+/// One socket.
+struct Socket {
+    app: App,
+    arrival: Arrival,
+    socket: WebSocket,
+    /// When the client was last heard of.
+    heard: Instant,
+    turn: Option<Turn>,
+    batch: Vec<Entry>,
+}
+
+/// The turn that runs.
+struct Turn {
+    answer: Answer,
+    account: Account,
+    events: Events,
+}
+
+/// What a socket waits for.
+enum Happening {
+    Message(Option<Result<Message, axum::Error>>),
+    Entries(Option<u32>),
+    Tick,
+    Draining,
+}
+
+impl Socket {
+    fn new(app: App, arrival: Arrival, socket: WebSocket) -> Self {
+        Self {
+            app,
+            arrival,
+            socket,
+            heard: Instant::now(),
+            turn: None,
+            batch: Vec::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        let goodbye = self.talk().await;
+        self.turn = None;
+        if let Some((code, reason)) = goodbye {
+            let frame = CloseFrame {
+                code,
+                reason: Utf8Bytes::from_static(reason),
+            };
+            let close = async {
+                self.socket.send(Message::Close(Some(frame))).await?;
+                while let Some(Ok(_)) = self.socket.next().await {}
+                Ok::<(), axum::Error>(())
+            };
+            let _ = timeout(GOODBYE, close).await;
+        }
+    }
+
+    /// Talks until the client has gone (`None`) or is to be sent away.
+    async fn talk(&mut self) -> Option<(u16, &'static str)> {
+        let ping = self.app.settings().ws_ping;
+        let drain = self.app.drain().clone();
+        let mut tick = pin!(sleep(ping));
+        loop {
+            if self.turn.is_none() && drain.is_draining() {
+                return Some((RESTART, "the gateway restarts"));
+            }
+            let running = self.turn.is_some();
+            let happening = tokio::select! {
+                message = self.socket.next() => Happening::Message(message),
+                first = read(&mut self.turn, &mut self.batch), if running => Happening::Entries(first),
+                () = tick.as_mut() => Happening::Tick,
+                () = drain.draining(), if !running => Happening::Draining,
+            };
+            match happening {
+                Happening::Message(Some(Ok(message))) => {
+                    self.heard = Instant::now();
+                    match message {
+                        Message::Text(text) => self.hear(text.as_bytes()).await.ok()?,
+                        Message::Binary(_) => return Some((UNSUPPORTED, "messages are JSON texts")),
+                        Message::Close(_) => return None,
+                        Message::Ping(_) | Message::Pong(_) => {}
+                    }
+                }
+                Happening::Message(_) => return None,
+                Happening::Entries(first) => self.tell(first).await.ok()?,
+                Happening::Tick if self.heard.elapsed() > ping * 2 => return None,
+                Happening::Tick => {
+                    tick.as_mut().reset(Instant::now() + ping);
+                    self.socket.send(Message::Ping(bytes::Bytes::new())).await.ok()?;
+                }
+                Happening::Draining => {}
+            }
+        }
+    }
+
+    /// Does what the client says; what is wrong with it is said, and the socket stays.
+    async fn hear(&mut self, text: &[u8]) -> Result<(), axum::Error> {
+        let incoming = match incoming::parse(text) {
+            Ok(incoming) => incoming,
+            Err(refusal) => return self.send(outgoing::refused(&refusal)).await,
+        };
+        if let Incoming::Cancel = incoming {
+            match &self.turn {
+                Some(turn) => turn.answer.cancel(),
+                None => {
+                    self.send(outgoing::refused(&Refusal::invalid("type", "type: no answer is running")))
+                        .await?
+                }
+            }
+            return Ok(());
+        }
+        if self.turn.is_some() {
+            let busy = Refusal::new(StatusCode::CONFLICT, "busy", "an answer is running: wait for its end, or cancel it");
+            return self.send(outgoing::refused(&busy)).await;
+        }
+        let arrival = Arrival {
+            at: Instant::now(),
+            ..self.arrival.clone()
+        };
+        let mut account = Account::open(&self.app, arrival, "websocket");
+        let begun = {
+            let begin = async {
+                match incoming {
+                    Incoming::Chat(request) => super::begin(&self.app, &mut account, *request).await.map(Some),
+                    Incoming::Resume(stream_id, next) => super::resume(&self.app, &mut account, &stream_id, next).await,
+                    Incoming::Cancel => Ok(None),
+                }
+            };
+            // A client that goes, or says anything, while its turn waits for a slot: the turn is let go with the socket.
+            tokio::select! {
+                begun = begin => begun,
+                () = gone(&mut self.socket) => return Err(axum::Error::new("the client has gone")),
+            }
+        };
+        match begun {
+            Ok(Some(answer)) => {
+                self.turn = Some(Turn {
+                    events: Events::new(answer.head()),
+                    answer,
+                    account,
+                });
+                Ok(())
+            }
+            Ok(None) => self.send(outgoing::nothing_left()).await,
+            Err(refusal) => self.send(outgoing::refused(&account.refuse(refusal))).await,
+        }
+    }
+
+    /// Sends a batch of entries, in one write.
+    async fn tell(&mut self, first: Option<u32>) -> Result<(), axum::Error> {
+        let Some(turn) = &mut self.turn else { return Ok(()) };
+        for (position, entry) in (first.unwrap_or_default()..).zip(&self.batch) {
+            self.socket.feed(turn.events.message(position, entry)).await?;
+        }
+        turn.account.note(&self.batch, Instant::now());
+        if first.is_none() || self.batch.last().is_some_and(Entry::is_terminal) {
+            self.turn = None;
+        }
+        self.socket.flush().await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), axum::Error> {
+        self.socket.send(message).await
+    }
+}
+
+/// Reads the next entries of the turn that runs.
+async fn read(turn: &mut Option<Turn>, batch: &mut Vec<Entry>) -> Option<u32> {
+    turn.as_mut()?.answer.read(batch).await
+}
+
+/// Waits until the client has gone. What it says meanwhile is not heard: a client has nothing to say before its turn begins.
+async fn gone(socket: &mut WebSocket) {
+    while let Some(Ok(message)) = socket.next().await {
+        if let Message::Close(_) = message {
+            return;
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What an HTTP client is told when something cannot be done: the one table from the mesh's reasons to statuses, types and codes,
+//! and the body in OpenAI's shape (<https://platform.openai.com/docs/guides/error-codes>).
+//!
+//! Every door answers with a [`Refusal`]; a stream that has begun carries the same object as an event ([`error_object`]).
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use proto::v1::{Failure, Reason};
+use serde_json::{Value, json};
+
+/// Why a request is not answered.
+#[derive(Debug)]
+pub(crate) struct Refusal(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    param: Option<String>,
+    retry_after: Option<Duration>,
+    queue_depth: Option<u32>,
+}
+
+/// How long a client is asked to wait where nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Refusal {
+    /// A refusal by the gateway itself.
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            status,
+            code,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            queue_depth: None,
+        }))
+    }
+
+    /// The request is wrong in this field.
+    pub(crate) fn invalid(param: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut refusal = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
+        refusal.0.param = Some(param.into());
+        refusal
+    }
+
+    /// The status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// A stable word for the reason.
+    pub(crate) fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    /// What the client is told, as in the body's `error`.
+    pub(crate) fn object(&self) -> Value {
+        let mut error = json!({
+            "message": self.0.message,
+            "type": kind(self.0.status),
+            "param": self.0.param,
+            "code": self.0.code,
+        });
+        if let Some(depth) = self.0.queue_depth {
+            error["queue_depth"] = depth.into();
+        }
+        error
+    }
+}
+
+/// The one table: a reason of the mesh as an HTTP status.
+fn status(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::Unspecified | Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Reason::InvalidRequest | Reason::ContextLengthExceeded | Reason::Unsupported | Reason::Limit => StatusCode::BAD_REQUEST,
+        Reason::ModelNotFound | Reason::NotFound => StatusCode::NOT_FOUND,
+        Reason::Conflict => StatusCode::CONFLICT,
+        Reason::Expired => StatusCode::GONE,
+        Reason::QueueFull | Reason::Unavailable | Reason::StoreUnavailable | Reason::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::WorkerLost | Reason::Upstream | Reason::Interrupted => StatusCode::BAD_GATEWAY,
+        Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// OpenAI's `type` for a status.
+fn kind(status: StatusCode) -> &'static str {
+    if status.is_client_error() {
+        "invalid_request_error"
+    } else {
+        "server_error"
+    }
+}
+
+/// The `error` object of an answer that broke off after its head was sent.
+pub(crate) fn error_object(failure: &Failure) -> Value {
+    Refusal::from(failure.clone()).object()
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        let reason = failure.reason();
+        let status = status(reason);
+        let retry_after = match failure.retry_after_ms {
+            0 => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER),
+            ms => Some(Duration::from_millis(ms.into())),
+        };
+        Self(Box::new(Inner {
+            status,
+            code: reason.as_word(),
+            message: failure.message,
+            param: Some(failure.param).filter(|param| !param.is_empty()),
+            retry_after,
+            queue_depth: (reason == Reason::QueueFull).then_some(failure.queue_depth),
+        }))
+    }
+}
+
+impl From<tonic::Status> for Refusal {
+    fn from(status: tonic::Status) -> Self {
+        Failure::from_status(&status).into()
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": self.object() }).to_string();
+        let mut response = (self.0.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        if let Some(wait) = self.0.retry_after {
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+                response.headers_mut().insert(header::RETRY_AFTER, value);
+            }
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_says_how_many_wait_and_when_to_come_back() {
+        let refusal = Refusal::from(Failure {
+            queue_depth: 12,
+            retry_after_ms: 2500,
+            ..Failure::new(Reason::QueueFull, "the queue is full")
+        });
+        assert_eq!(refusal.object()["queue_depth"], 12);
+        let response = refusal.into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "3");
+    }
+
+    #[test]
+    fn only_faults_of_the_request_blame_the_request() {
+        for number in 0..=17 {
+            let reason = Reason::try_from(number).unwrap();
+            let refusal = Refusal::from(Failure::new(reason, "no"));
+            assert_eq!(
+                refusal.object()["type"] == "invalid_request_error",
+                refusal.status().is_client_error(),
+                "{reason:?}"
+            );
+        }
+    }
+}

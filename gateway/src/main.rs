@@ -1,0 +1,31 @@
+//! The gateway as a process of its own.
+
+use std::process::ExitCode;
+
+use chassis::process::{self, Process, WrongSetting};
+use clap::Parser;
+
+/// The HTTP edge of the mesh: OpenAI's API, simple SSE and WebSocket doors, and a chat page
+#[derive(Debug, Parser)]
+#[command(name = "unbroken-gateway", version)]
+struct Command {
+    #[command(flatten)]
+    gateway: gateway::Settings,
+    #[command(flatten)]
+    process: Process,
+}
+
+fn main() -> ExitCode {
+    process::main(
+        "unbroken-gateway",
+        |command: &Command| command.process.clone(),
+        async |command: Command, drain| {
+            let listener = chassis::listen::listen(&command.gateway.http, "UNBROKEN_HTTP")?;
+            tracing::info!(address = %listener.local_addr()?, routers = ?command.gateway.routers, "gateway listens");
+            let served = drain
+                .serve(command.process.grace, gateway::run(command.gateway, listener, drain.clone()))
+                .await;
+            Ok(served.map_err(|error| WrongSetting(error.to_string()))?)
+        },
+    )
+}

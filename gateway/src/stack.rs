@@ -1,0 +1,151 @@
+//! What every request passes on its way to a door: an id, a span, and safety from panics. [`crate::app`] puts it around the routes.
+//!
+//! Bodies are bounded where they are read ([`crate::body`]), connections in [`chassis::http`]. Identity and limits will stand here.
+
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+
+use axum::{
+    extract::{FromRequestParts, MatchedPath, Request},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use chassis::trace;
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
+use tokio::time::Instant;
+use tower_http::cors::{Any, CorsLayer};
+use tracing::{Instrument as _, Span, info_span};
+
+use crate::failure::Refusal;
+
+/// The header that carries a request's id in both directions.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that names an answer.
+pub(crate) const STREAM_ID: HeaderName = HeaderName::from_static("x-stream-id");
+/// The longest id that is taken over from a caller, in bytes: a few uuids.
+const REQUEST_ID_LENGTH: usize = 128;
+
+/// The arrival of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    /// When.
+    pub(crate) at: Instant,
+    /// Its id: the caller's, or ours.
+    pub(crate) request_id: Arc<str>,
+    /// Its span, part of the caller's trace.
+    pub(crate) span: Span,
+}
+
+impl Arrival {
+    fn of(request: &Request) -> Self {
+        let request_id = request_id(request.headers());
+        let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let span = info_span!("request", method = %request.method(), route, request_id = &*request_id);
+        if let Some(parent) = request.headers().get(trace::TRACEPARENT).and_then(|value| value.to_str().ok()) {
+            trace::continue_from(&span, parent);
+        }
+        Self {
+            at: Instant::now(),
+            request_id,
+            span,
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Arrival {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.remove::<Self>().unwrap_or_else(|| Self {
+            at: Instant::now(),
+            request_id: fresh_id(),
+            span: Span::none(),
+        }))
+    }
+}
+
+/// Gives the request its id and span, and answers for a door that panics.
+pub(crate) async fn receive(mut request: Request, next: Next) -> Response {
+    let arrival = Arrival::of(&request);
+    let (request_id, span) = (Arc::clone(&arrival.request_id), arrival.span.clone());
+    request.extensions_mut().insert(arrival);
+    let answered = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind().await;
+    let mut response = answered.unwrap_or_else(|_| {
+        tracing::error!(request_id = &*request_id, "a door panicked");
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "a fault of ours").into_response()
+    });
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+/// The caller's id if it is short and plain, else a fresh one.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| (1..=REQUEST_ID_LENGTH).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()))
+        .map_or_else(fresh_id, Arc::from)
+}
+
+fn fresh_id() -> Arc<str> {
+    uuid::Uuid::new_v4().simple().to_string().into()
+}
+
+/// Which web pages may call, from the setting. `None`: those of this gateway only.
+///
+/// # Errors
+/// The origin that is none.
+pub(crate) fn cors(origins: &[String]) -> Result<Option<CorsLayer>, String> {
+    let origins: Vec<&str> = origins
+        .iter()
+        .map(|origin| origin.trim())
+        .filter(|origin| !origin.is_empty())
+        .collect();
+    if origins.is_empty() {
+        return Ok(None);
+    }
+    let layer = CorsLayer::new()
+        .allow_methods(Any)
+        .allow_headers(Any)
+        .expose_headers([REQUEST_ID, STREAM_ID, http::header::RETRY_AFTER])
+        .max_age(std::time::Duration::from_secs(3600));
+    if origins.contains(&"*") {
+        return Ok(Some(layer.allow_origin(Any)));
+    }
+    let values = origins
+        .into_iter()
+        .map(|origin| {
+            match (
+                origin.starts_with("http://") || origin.starts_with("https://"),
+                HeaderValue::from_str(origin),
+            ) {
+                (true, Ok(value)) => Ok(value),
+                _ => Err(origin.to_owned()),
+            }
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(layer.allow_origin(values)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_could_forge_a_log_line_is_replaced() {
+        let with = |value: &'static [u8]| HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_bytes(value).unwrap())]);
+        assert_eq!(&*request_id(&with(b"abc-123")), "abc-123");
+        for bad in [&b""[..], b"two words", b"caf\xc3\xa9", &[b'x'; 129]] {
+            assert_eq!(request_id(&with(bad)).len(), 32);
+        }
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host() {
+        assert!(cors(&[String::new()]).unwrap().is_none());
+        assert!(cors(&["https://chat.example.com".into()]).unwrap().is_some());
+        assert_eq!(cors(&["chat.example.com".into()]).unwrap_err(), "chat.example.com");
+    }
+}
