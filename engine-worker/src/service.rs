@@ -91,7 +91,7 @@ impl EngineService for Service {
         {
             chat.traceparent = traceparent;
         }
-        let started = Arc::clone(&self.answers).start(request).await?;
+        let started = self.answers.enter(request)?.begin().await?;
         Ok(Response::new(Single::starting(started)))
     }
 

@@ -24,6 +24,8 @@ use crate::{admission::Admission, engine::Engine};
 
 mod start;
 
+pub(super) use start::Starting;
+
 /// Bytes that ended answers may take together, as long as they may still be asked for.
 const ENDED_BYTES: usize = 64 * 1024 * 1024;
 /// The most ended answers.
@@ -206,7 +208,8 @@ impl Answers {
         }
     }
 
-    fn abort_record(&self, record: &Record) -> bool {
+    /// Ends an answer. Says whether it ran.
+    pub(super) fn abort_record(&self, record: &Record) -> bool {
         let running = !record.journal.is_closed() && !record.cancel.is_cancelled();
         if running {
             record.cancel.cancel();

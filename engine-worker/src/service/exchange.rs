@@ -21,7 +21,7 @@ use journal::Readers;
 use proto::v1::{EngineCommand, Entry, Failure, GenerateResponse, engine_command::Command};
 use tonic::{Status, Streaming};
 
-use super::answers::{Answers, Attached, Attendance};
+use super::answers::{Answers, Attached, Attendance, Record, Starting};
 
 /// The most entries of one response: a reader that begins far behind leaves turns to the others.
 pub(super) const BATCH: usize = 256;
@@ -55,7 +55,7 @@ struct Closing {
 
 /// What an exchange knows of one of its calls.
 enum Call {
-    Starting { stream_id: String, abort: AbortHandle },
+    Starting { record: Arc<Record>, abort: AbortHandle },
     Reading { attendance: Attendance, head_sent: bool },
 }
 
@@ -119,14 +119,10 @@ impl Exchange {
                     Failure::invalid("stream_id", "stream_id is missing: an exchange names its answers"),
                 );
             }
-            Some(Command::Start(request)) => {
-                let (abort, registration) = AbortHandle::new_pair();
-                let stream_id = request.stream_id.clone();
-                let started = Arc::clone(&self.answers).start(*request);
-                let start: Start = Box::pin(async move { (call, started.await) });
-                self.starts.push(Abortable::new(start, registration));
-                self.calls.insert(call, Call::Starting { stream_id, abort });
-            }
+            Some(Command::Start(request)) => match self.answers.enter(*request) {
+                Ok(starting) => self.start(call, starting),
+                Err(failure) => self.refuse(call, failure),
+            },
             Some(Command::Attach(request)) => match self.answers.attach(&request) {
                 Ok(attached) => self.read(call, attached),
                 Err(failure) => self.refuse(call, failure),
@@ -139,13 +135,19 @@ impl Exchange {
             }
             Some(Command::Cancel(_)) => match self.calls.get(&call) {
                 Some(Call::Reading { attendance, .. }) => attendance.abort(),
-                Some(Call::Starting { stream_id, .. }) => {
-                    self.answers.abort(stream_id, 0);
-                }
+                Some(Call::Starting { record, .. }) => _ = self.answers.abort_record(record),
                 None => {} // it has ended already
             },
             None => self.refuse(call, Failure::invalid("command", "the command is missing")),
         }
+    }
+
+    fn start(&mut self, call: u32, starting: Starting) {
+        let (abort, registration) = AbortHandle::new_pair();
+        let record = starting.record();
+        let start: Start = Box::pin(async move { (call, starting.begin().await) });
+        self.starts.push(Abortable::new(start, registration));
+        self.calls.insert(call, Call::Starting { record, abort });
     }
 
     fn refuse(&mut self, call: u32, failure: Failure) {

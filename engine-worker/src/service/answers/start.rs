@@ -20,12 +20,20 @@ use crate::{
 /// The most bytes of an answer's name.
 const STREAM_ID_BYTES: usize = 256;
 
+/// An answer that has its place on the shelf and a reader, and not yet its seats. Dropping it gives it up.
+pub(in crate::service) struct Starting {
+    place: Place,
+    attached: Attached,
+    request: GenerateRequest,
+    log: Log,
+}
+
 impl Answers {
-    /// Starts an answer and attends it from its first entry on. Dropping the future gives it up.
+    /// Enters an answer: from here on it can be found, and ended.
     ///
     /// # Errors
-    /// The request is wrong, the name is taken, the queue is full, the worker is draining, or what the engine says.
-    pub(in crate::service) async fn start(self: Arc<Self>, mut request: GenerateRequest) -> Result<Attached, Failure> {
+    /// The request is wrong, the name is taken, too many are on their way, or the worker is draining.
+    pub(in crate::service) fn enter(self: &Arc<Self>, mut request: GenerateRequest) -> Result<Starting, Failure> {
         self.refuse_if_draining()?;
         let chat = request
             .request
@@ -34,49 +42,25 @@ impl Answers {
         request::check(chat)?;
         let log = Log::new(&request, chat);
         let stream_id = name(&mut request)?;
-        let (mut starting, attached, replaced) = {
-            let mut known = self.shelf.lock();
-            let Entered { record, writer, replaced } = known.enter(&request, stream_id, || self.admission.full())?;
-            let attendance = self.attend(&mut known, Arc::clone(&record));
-            let reader = record.reader(record.base)?;
-            let starting = Starting {
-                answers: Arc::clone(&self),
-                record,
-                writer: Some(writer),
-            };
-            (starting, Attached { attendance, reader }, replaced)
-        };
+        let mut known = self.shelf.lock();
+        let Entered { record, writer, replaced } = known.enter(&request, stream_id, || self.admission.full())?;
+        let reader = record.journal.reader(0);
+        let attendance = self.attend(&mut known, Arc::clone(&record));
+        drop(known);
         if let Some(replaced) = replaced {
             self.end_replaced(&replaced);
         }
-
-        let cancel = starting.record.cancel.clone();
-        let seated = tokio::select! {
-            biased;
-            () = cancel.cancelled() => None,
-            seated = self.seat(request) => Some(seated?),
+        let place = Place {
+            answers: Arc::clone(self),
+            record,
+            writer: Some(writer),
         };
-        let Some((request, prepared, seats)) = seated else {
-            drop(starting); // closes the journal as cancelled, which the reader finds
-            return Ok(attached);
-        };
-        let head = Head {
-            model: prepared.model(),
-            prompt_tokens: prepared.prompt_tokens(),
-            ..head_of(&starting.record, request.request.as_ref())
-        };
-        log.begun(&head);
-        let prompt_tokens = head.prompt_tokens;
-        let _ = starting.record.head.set(head);
-        if let Some(writer) = starting.writer.take() {
-            let (answers, record) = (Arc::clone(&self), Arc::clone(&starting.record));
-            let answer = Answer::new(writer, cancel, prompt_tokens, &request.resume, Some(seats)).on_end(move |ending| {
-                answers.ended(&record);
-                log.ended(&ending);
-            });
-            prepared.begin(answer);
-        }
-        Ok(attached)
+        Ok(Starting {
+            place,
+            attached: Attached { attendance, reader },
+            request,
+            log,
+        })
     }
 
     /// Prepares first, so that a wrong request is refused before it waits.
@@ -103,14 +87,58 @@ impl Answers {
     }
 }
 
-/// An answer on its way to its seats. Dropped before it began, it is taken off the shelf and its journal closed.
-struct Starting {
+impl Starting {
+    /// The answer, to end it meanwhile.
+    pub(in crate::service) fn record(&self) -> Arc<Record> {
+        Arc::clone(&self.place.record)
+    }
+
+    /// Prepares it, waits for its seats, and begins. An answer that is ended meanwhile has only its end to read.
+    ///
+    /// # Errors
+    /// What the engine says against it, or the queue is full.
+    pub(in crate::service) async fn begin(self) -> Result<Attached, Failure> {
+        let Self {
+            mut place,
+            attached,
+            request,
+            log,
+        } = self;
+        let (answers, record) = (Arc::clone(&place.answers), Arc::clone(&place.record));
+        let seated = tokio::select! {
+            biased;
+            () = record.cancel.cancelled() => return Ok(attached), // its place goes, and closes the journal
+            seated = answers.seat(request) => seated?,
+        };
+        let (request, prepared, seats) = seated;
+        let head = Head {
+            model: prepared.model(),
+            prompt_tokens: prepared.prompt_tokens(),
+            ..head_of(&record, request.request.as_ref())
+        };
+        log.begun(&head);
+        let prompt_tokens = head.prompt_tokens;
+        let _ = record.head.set(head);
+        if let Some(writer) = place.writer.take() {
+            let cancel = record.cancel.clone();
+            let answer = Answer::new(writer, cancel, prompt_tokens, &request.resume, Some(seats)).on_end(move |ending| {
+                answers.ended(&record);
+                log.ended(&ending);
+            });
+            prepared.begin(answer);
+        }
+        Ok(attached)
+    }
+}
+
+/// The place of an answer that has not begun. Dropped before it began, the answer is taken off the shelf and its journal closed.
+struct Place {
     answers: Arc<Answers>,
     record: Arc<Record>,
     writer: Option<Writer<Entry>>,
 }
 
-impl Drop for Starting {
+impl Drop for Place {
     fn drop(&mut self) {
         if let Some(writer) = self.writer.take() {
             let _ = self.record.head.set(head_of(&self.record, None));

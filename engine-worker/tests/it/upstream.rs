@@ -1,0 +1,364 @@
+//! The engine over an OpenAI-compatible server, against a small one with faults.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use chassis::drain::Drain;
+use engine_worker::{
+    openai::{Openai, Settings},
+    service::Bounds,
+};
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use proto::v1::{EmbedRequest, Failure, FinishReason, Reason, entry::Event};
+use serde_json::{Value, json};
+
+use crate::harness::{Got, Worker, bounds, load_until, said, whole, within};
+
+const DONE: &str = "data: [DONE]\n\n";
+
+/// What the server does with the next chat.
+#[derive(Clone)]
+enum Does {
+    /// Streams these pieces, then closes.
+    Streams(Vec<Vec<u8>>),
+    /// Streams these pieces, then says nothing for ever.
+    Hangs(Vec<Vec<u8>>),
+    /// Refuses.
+    Refuses(u16, &'static str),
+}
+
+/// What the server has seen.
+#[derive(Default)]
+struct Seen {
+    body: Mutex<Value>,
+    key: Mutex<String>,
+    /// Streams that are open.
+    open: AtomicU32,
+}
+
+#[derive(Clone)]
+struct Server {
+    does: Arc<Does>,
+    seen: Arc<Seen>,
+}
+
+struct Open(Arc<Seen>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn chat(State(server): State<Server>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    *server.seen.body.lock() = body;
+    *server.seen.key.lock() = headers
+        .get(header::AUTHORIZATION)
+        .map_or(String::new(), |key| key.to_str().unwrap().to_owned());
+    let (pieces, hangs) = match &*server.does {
+        Does::Refuses(status, body) => {
+            return (StatusCode::from_u16(*status).unwrap(), [(header::RETRY_AFTER, "3")], *body).into_response();
+        }
+        Does::Streams(pieces) => (pieces.clone(), false),
+        Does::Hangs(pieces) => (pieces.clone(), true),
+    };
+    server.seen.open.fetch_add(1, Ordering::SeqCst);
+    let open = Open(Arc::clone(&server.seen));
+    let end = if hangs {
+        stream::pending().boxed()
+    } else {
+        stream::empty().boxed()
+    };
+    // Each piece in a turn of its own, so that it is written by itself.
+    let pieces = stream::iter(pieces).then(|piece| async {
+        tokio::task::yield_now().await;
+        Bytes::from(piece)
+    });
+    let all = pieces.chain(end).map(move |piece| {
+        let _open = &open;
+        Ok::<Bytes, Infallible>(piece)
+    });
+    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(all)).into_response()
+}
+
+async fn embeddings(Json(body): Json<Value>) -> Json<Value> {
+    let inputs = body["input"].as_array().unwrap().len();
+    let data: Vec<Value> = (0..inputs)
+        .rev()
+        .map(|index| json!({"index": index, "embedding": [3.0, 4.0]}))
+        .collect();
+    Json(json!({"data": data, "usage": {"prompt_tokens": 5}}))
+}
+
+async fn upstream(does: Does) -> (String, Arc<Seen>) {
+    let seen = Arc::new(Seen::default());
+    let models = json!({"data": [{"id": "m", "created": 7, "max_model_len": 4096}]});
+    let router = Router::new()
+        .route("/v1/models", get(move || async move { Json(models) }))
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/embeddings", post(embeddings))
+        .with_state(Server {
+            does: Arc::new(does),
+            seen: Arc::clone(&seen),
+        });
+    let listener = chassis::listen::listen("127.0.0.1:0", "test").unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(chassis::http::serve(
+        listener,
+        router.into_service(),
+        chassis::http::Limits::default(),
+        Drain::new(),
+    ));
+    (format!("http://{address}/v1"), seen)
+}
+
+async fn worker(does: Does) -> (Worker, Arc<Seen>) {
+    worker_with(does, Settings::default()).await
+}
+
+async fn worker_with(does: Does, settings: Settings) -> (Worker, Arc<Seen>) {
+    let (address, seen) = upstream(does).await;
+    let drain = Drain::new();
+    let settings = Settings {
+        upstream: Some(address),
+        upstream_key: Some("sesame".to_owned().into()),
+        upstream_seats: 2,
+        ..settings
+    };
+    let engine = within(Openai::connect(&settings, &drain)).await.unwrap();
+    (Worker::over(engine, Bounds { queue: 0, ..bounds() }, drain), seen)
+}
+
+async fn answer(worker: &Worker) -> Got {
+    let call = worker.client().await.generate(said("a", "hi")).await.unwrap();
+    whole(call.into_inner()).await
+}
+
+async fn answer_to(does: Does) -> Got {
+    answer(&worker(does).await.0).await
+}
+
+fn event(data: &Value) -> String {
+    format!("data: {data}\n\n")
+}
+
+fn delta(delta: Value) -> String {
+    event(&json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]}))
+}
+
+fn finish(reason: &str) -> String {
+    event(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": reason, "stop_reason": "END"}]}))
+}
+
+fn usage() -> String {
+    event(&json!({"choices": [], "usage": {
+        "prompt_tokens": 11, "completion_tokens": 22,
+        "prompt_tokens_details": {"cached_tokens": 3}, "completion_tokens_details": {"reasoning_tokens": 4},
+    }}))
+}
+
+fn pieces(events: &[String]) -> Vec<Vec<u8>> {
+    events.iter().map(|event| event.clone().into_bytes()).collect()
+}
+
+fn hello() -> Vec<String> {
+    vec![
+        delta(json!({"role": "assistant", "content": ""})),
+        delta(json!({"reasoning_content": "hm"})),
+        delta(json!({"content": "Grüße "})),
+        delta(json!({"content": "🙂"})),
+        finish("stop"),
+        usage(),
+        DONE.to_owned(),
+    ]
+}
+
+#[tokio::test]
+async fn content_reasoning_end_and_usage_are_passed_on() {
+    let (worker, seen) = worker(Does::Streams(pieces(&hello()))).await;
+    let got = answer(&worker).await;
+    assert_eq!(got.text(), "Grüße 🙂");
+    assert_eq!(got.entries[0].event, Some(Event::Reasoning("hm".to_owned())));
+    let Event::Finished(finished) = got.terminal() else {
+        panic!("{got:?}")
+    };
+    assert_eq!(
+        (finished.choices[0].reason(), finished.choices[0].stop.as_str()),
+        (FinishReason::Stop, "END")
+    );
+    let usage = finished.usage.unwrap();
+    assert_eq!(
+        (
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens,
+            usage.reasoning_tokens
+        ),
+        (11, 22, 3, 4)
+    );
+    assert_eq!(got.head.as_ref().unwrap().model, "m");
+    assert_eq!(seen.body.lock()["messages"][0]["content"], "hi");
+    assert_eq!(*seen.key.lock(), "Bearer sesame");
+}
+
+#[tokio::test]
+async fn bytes_may_be_split_anywhere_also_inside_a_character() {
+    let bytes = hello().concat().into_bytes();
+    let got = answer_to(Does::Streams(bytes.chunks(1).map(<[u8]>::to_vec).collect())).await;
+    assert_eq!(got.text(), "Grüße 🙂");
+}
+
+#[tokio::test]
+async fn calls_of_functions_are_passed_on_piece_by_piece() {
+    let call = |piece: Value| delta(json!({"tool_calls": [piece]}));
+    let got = answer_to(Does::Streams(pieces(&[
+        call(json!({"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": ""}})),
+        call(json!({"index": 0, "function": {"arguments": "{\"a\":"}})),
+        call(json!({"index": 0, "function": {"arguments": "1}"}})),
+        finish("tool_calls"),
+        DONE.to_owned(),
+    ])))
+    .await;
+    let pieces = got.entries.iter().filter_map(|entry| match &entry.event {
+        Some(Event::ToolCall(piece)) => Some((piece.id.clone(), piece.name.clone(), piece.arguments.clone())),
+        _ => None,
+    });
+    let pieces: Vec<_> = pieces.collect();
+    assert_eq!(pieces[0], ("c1".to_owned(), "look".to_owned(), String::new()));
+    assert_eq!(pieces[1..].iter().map(|piece| piece.2.as_str()).collect::<String>(), r#"{"a":1}"#);
+    let Event::Finished(finished) = got.terminal() else {
+        panic!("{got:?}")
+    };
+    assert_eq!(finished.choices[0].reason(), FinishReason::ToolCalls);
+    assert_eq!(
+        finished.usage.unwrap().completion_tokens,
+        3,
+        "counted here where the server does not"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_is_a_failure_and_not_an_end() {
+    let cut = |keep: usize| Does::Streams(pieces(&hello()[..keep]));
+    for keep in [1, 3, 4] {
+        let got = answer_to(cut(keep)).await;
+        assert_eq!(got.failure().reason(), Reason::Upstream, "after {keep} events");
+    }
+    let only_done = answer_to(Does::Streams(vec![DONE.into()])).await;
+    assert_eq!(only_done.failure().reason(), Reason::Upstream, "[DONE] alone is no end either");
+}
+
+#[tokio::test]
+async fn an_error_in_the_middle_keeps_what_came_and_says_why() {
+    let error = event(&json!({"error": {"message": "out of memory", "code": 500}}));
+    let got = answer_to(Does::Streams(pieces(&[delta(json!({"content": "so"})), error, DONE.to_owned()]))).await;
+    assert_eq!(got.text(), "so");
+    assert_eq!(got.failure().reason(), Reason::Upstream);
+    assert!(got.failure().message.contains("out of memory"));
+    assert_eq!(got.failure().usage.unwrap().completion_tokens, 1);
+}
+
+#[tokio::test]
+async fn a_refusal_has_its_reason_and_the_servers_words() {
+    let got = answer_to(Does::Refuses(429, r#"{"error":{"message":"slow down"}}"#)).await;
+    assert_eq!((got.failure().reason(), got.failure().retry_after_ms), (Reason::QueueFull, 3000));
+    assert!(got.failure().message.contains("slow down"));
+    let got = answer_to(Does::Refuses(
+        400,
+        r#"{"error":{"message":"too long","code":"context_length_exceeded"}}"#,
+    ))
+    .await;
+    assert_eq!(got.failure().reason(), Reason::ContextLengthExceeded);
+}
+
+#[tokio::test]
+async fn silence_before_the_first_token_and_after_it_is_bounded() {
+    let settings = || Settings {
+        upstream_first_token: Duration::from_millis(150),
+        upstream_idle: Duration::from_millis(50),
+        ..Settings::default()
+    };
+    let role_only = hello()[..1].to_vec();
+    let (slow, seen) = worker_with(Does::Hangs(pieces(&role_only)), settings()).await;
+    let got = answer(&slow).await;
+    assert_eq!(got.failure().reason(), Reason::Timeout);
+    assert!(got.failure().message.contains("first token"));
+    within(async {
+        while seen.open.load(Ordering::SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (stuck, _) = worker_with(Does::Hangs(pieces(&hello()[..3])), settings()).await;
+    let got = answer(&stuck).await;
+    assert_eq!((got.failure().reason(), got.text().as_str()), (Reason::Timeout, "Grüße "));
+}
+
+#[tokio::test]
+async fn an_end_without_a_close_is_an_end() {
+    let (worker, _) = worker(Does::Hangs(pieces(&hello()))).await;
+    assert!(
+        matches!(answer(&worker).await.terminal(), Event::Finished(_)),
+        "after [DONE] nothing is waited for"
+    );
+}
+
+#[tokio::test]
+async fn a_cancel_closes_the_request_to_the_server() {
+    let (worker, seen) = worker(Does::Hangs(pieces(&hello()[..3]))).await;
+    let mut exchange = worker.exchange().await;
+    exchange.start(1, said("a", "hi")).await;
+    exchange.tokens(1, 2).await;
+    assert_eq!(seen.open.load(Ordering::SeqCst), 1);
+    exchange.cancel(1).await;
+    assert!(exchange.end(1).await.is_cancelled());
+    within(async {
+        while seen.open.load(Ordering::SeqCst) > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    load_until(&mut worker.client().await, |load| load.busy == 0).await;
+}
+
+#[tokio::test]
+async fn what_the_server_cannot_do_is_refused_before_it_is_asked() {
+    let (worker, _) = worker(Does::Streams(pieces(&hello()))).await;
+    let mut client = worker.client().await;
+    let mut other = said("a", "hi");
+    other.request.as_mut().unwrap().model = "other".to_owned();
+    let status = client.generate(other).await.unwrap_err();
+    assert_eq!(Failure::from_status(&status).reason(), Reason::ModelNotFound);
+    let mut resumed = said("a", "hi");
+    resumed.position = 3;
+    let status = client.generate(resumed).await.unwrap_err();
+    assert_eq!(Failure::from_status(&status).reason(), Reason::Unsupported);
+}
+
+#[tokio::test]
+async fn vectors_come_in_the_order_of_their_texts_with_length_one() {
+    let (worker, _) = worker(Does::Streams(Vec::new())).await;
+    let request = EmbedRequest {
+        inputs: vec!["a".to_owned(), "b".to_owned()],
+        ..EmbedRequest::default()
+    };
+    let vectors = worker.client().await.embed(request).await.unwrap().into_inner();
+    assert_eq!(vectors.embeddings.len(), 2);
+    assert!((vectors.embeddings[1].values[1] - 0.8).abs() < 1e-6);
+    assert_eq!(vectors.usage.unwrap().prompt_tokens, 5);
+}
