@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{
-    Pool, Transaction,
+    Connection as _, PgConnection, Pool, Transaction,
     migrate::Migrator,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions},
     query::Query,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Database, Row, Session, batch};
 use crate::{
@@ -35,24 +35,31 @@ impl Postgres {
     pub(crate) async fn open(options: PgConnectOptions, patience: Duration) -> Result<Self, Error> {
         let until = Instant::now() + patience;
         let mut pause = FIRST_PAUSE;
-        let pool = loop {
-            let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
-            let error = match pool.connect_with(options.clone()).await {
-                Ok(pool) => break pool,
-                Err(error) => error,
-            };
+        while let Err(error) = try_once(&options).await {
             if !Fault::is_passing(&error) {
                 return Err(Error::Refused(error));
             }
             if Instant::now() + pause >= until {
                 return Err(Error::Unreachable { patience, source: error });
             }
-            tracing::warn!(%error, retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "PostgreSQL cannot be reached yet");
+            tracing::warn!(%error, "PostgreSQL cannot be reached yet; trying again in {pause:?}");
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-        };
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with(options);
         MIGRATIONS.run(&pool).await.map_err(Error::Migrate)?;
         Ok(Self(pool))
+    }
+}
+
+/// Whether somebody is there. A pool would try by itself, and say nothing meanwhile.
+async fn try_once(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
+    match timeout(ACQUIRE, PgConnection::connect_with(options)).await {
+        Ok(connected) => connected?.close().await,
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }
 

@@ -1,0 +1,171 @@
+//! Claims and checkpoints: one writer at a time, and nothing that an older one says counts.
+
+use proto::v1::{
+    ChatRequest, CheckpointRequest, ChoiceEnd, ClaimAnswerRequest, ClaimAnswerResponse, GetAnswerRequest, Reason, ResumePoint, Role,
+    StoredAnswer,
+};
+
+use crate::stage::{Client, Stage, ann, at_once, begin, conversation, failure, finish, finished, says, texts, turn};
+
+crate::contract![
+    of_many_claimers_one_wins,
+    a_claim_is_for_the_epoch_that_holds,
+    a_winner_that_did_not_hear_it_wins_again,
+    a_checkpoint_of_an_ended_epoch_is_refused,
+    a_late_checkpoint_changes_nothing,
+    a_background_answer_is_kept_with_all_that_it_needs_to_go_on,
+    a_checkpoint_of_an_unknown_answer_is_refused,
+];
+
+async fn claim(client: &mut Client, epoch: u32, owner: &str) -> ClaimAnswerResponse {
+    let request = ClaimAnswerRequest {
+        stream_id: "a".to_owned(),
+        epoch,
+        owner: owner.to_owned(),
+    };
+    client.claim_answer(request).await.unwrap().into_inner()
+}
+
+async fn of_many_claimers_one_wins(stage: Stage) {
+    let mut client = stage.client();
+    for epoch in 1..6 {
+        let calls = (0..16).map(|n| {
+            let mut client = stage.client();
+            async move { claim(&mut client, epoch, &format!("router {n}")).await }
+        });
+        let claims = at_once(calls).await;
+        assert_eq!(claims.iter().filter(|claim| claim.won).count(), 1, "epoch {epoch}");
+        assert!(claims.iter().all(|claim| claim.epoch == epoch + 1), "{claims:?}");
+    }
+    assert!(!claim(&mut client, 1, "late").await.won);
+}
+
+async fn a_claim_is_for_the_epoch_that_holds(stage: Stage) {
+    let mut client = stage.client();
+    let outcome = |won, epoch| ClaimAnswerResponse { won, epoch };
+    assert_eq!(claim(&mut client, 2, "x").await, outcome(false, 1), "it stands at 1");
+    assert_eq!(claim(&mut client, 1, "x").await, outcome(true, 2));
+    assert_eq!(claim(&mut client, 3, "y").await, outcome(false, 2));
+    assert_eq!(claim(&mut client, 2, "y").await, outcome(true, 3));
+    let none = ClaimAnswerRequest {
+        stream_id: "a".to_owned(),
+        epoch: 0,
+        owner: "x".to_owned(),
+    };
+    assert_eq!(failure(&client.claim_answer(none).await.unwrap_err()).param, "epoch");
+}
+
+async fn a_winner_that_did_not_hear_it_wins_again(stage: Stage) {
+    let mut client = stage.client();
+    assert_eq!(claim(&mut client, 1, "x").await, claim(&mut client, 1, "x").await);
+    assert!(!claim(&mut client, 1, "y").await.won);
+    assert!(claim(&mut client, 2, "y").await.won);
+    assert!(!claim(&mut client, 1, "x").await.won, "its epoch has ended");
+}
+
+fn checkpoint(epoch: u32, position: u32, text: &str) -> CheckpointRequest {
+    CheckpointRequest {
+        principal: ann(),
+        stream_id: "a".to_owned(),
+        epoch,
+        position,
+        message: Some(says(Role::Assistant, text)),
+        ..CheckpointRequest::default()
+    }
+}
+
+async fn answer(client: &mut Client) -> StoredAnswer {
+    let request = GetAnswerRequest {
+        principal: ann(),
+        stream_id: "a".to_owned(),
+    };
+    client.get_answer(request).await.unwrap().into_inner()
+}
+
+async fn a_checkpoint_of_an_ended_epoch_is_refused(stage: Stage) {
+    let mut client = stage.client();
+    let id = conversation(&mut client, ann()).await.id;
+    begin(&mut client, turn(&id, "a", "hello")).await;
+    client.checkpoint(checkpoint(1, 4, "first")).await.unwrap();
+    claim(&mut client, 1, "x").await;
+    let refused = failure(&client.checkpoint(checkpoint(1, 9, "zombie")).await.unwrap_err());
+    assert_eq!((refused.reason(), refused.param.as_str()), (Reason::Conflict, "epoch"));
+    // The new writer may stand before the old one's last position.
+    client.checkpoint(checkpoint(2, 3, "second")).await.unwrap();
+    let known = answer(&mut client).await;
+    assert_eq!((known.epoch, known.position), (2, 3));
+    assert_eq!(texts(&mut client, &id).await, ["hello", "second"]);
+    // Without a claim, what was written is what counts.
+    client.checkpoint(checkpoint(5, 6, "fifth")).await.unwrap();
+    assert_eq!(
+        failure(&client.checkpoint(checkpoint(4, 9, "x")).await.unwrap_err()).reason(),
+        Reason::Conflict
+    );
+}
+
+async fn a_late_checkpoint_changes_nothing(stage: Stage) {
+    let mut client = stage.client();
+    let id = conversation(&mut client, ann()).await.id;
+    begin(&mut client, turn(&id, "a", "hello")).await;
+    client.checkpoint(checkpoint(1, 4, "further")).await.unwrap();
+    client.checkpoint(checkpoint(1, 3, "before")).await.unwrap();
+    assert_eq!(answer(&mut client).await.position, 4);
+    finish(&mut client, vec![finished(&id, "a", "the end")]).await;
+    client.checkpoint(checkpoint(1, 9, "late")).await.unwrap();
+    let known = answer(&mut client).await;
+    assert_eq!((known.state.as_str(), known.position), ("finished", 4));
+    assert_eq!(texts(&mut client, &id).await, ["hello", "the end"]);
+}
+
+async fn a_background_answer_is_kept_with_all_that_it_needs_to_go_on(stage: Stage) {
+    let mut client = stage.client();
+    let request = ChatRequest {
+        prompt: "a long story".to_owned(),
+        model: "m".to_owned(),
+        ..ChatRequest::default()
+    };
+    let resume = vec![
+        ResumePoint {
+            choice: 0,
+            token_ids: vec![1, 2, 300_000],
+            text: "Once".to_owned(),
+            end: None,
+        },
+        ResumePoint {
+            choice: 1,
+            end: Some(ChoiceEnd {
+                choice: 1,
+                ..ChoiceEnd::default()
+            }),
+            ..ResumePoint::default()
+        },
+    ];
+    let first = CheckpointRequest {
+        request: Some(request.clone()),
+        ..checkpoint(1, 0, "")
+    };
+    client.checkpoint(first).await.unwrap();
+    let second = CheckpointRequest {
+        resume: resume.clone(),
+        ..checkpoint(1, 3, "Once")
+    };
+    client.checkpoint(second).await.unwrap();
+    let known = answer(&mut client).await;
+    assert_eq!((known.state.as_str(), known.position, known.model.as_str()), ("running", 3, "m"));
+    assert_eq!((known.request, known.resume), (Some(request), resume));
+    assert_eq!(known.message.unwrap().text, "Once");
+    // Its end closes it, though it is in no conversation.
+    assert_eq!(finish(&mut client, vec![finished("", "a", "Once upon a time")]).await, 1);
+    let known = answer(&mut client).await;
+    assert_eq!(
+        (known.state.as_str(), known.message.unwrap().text.as_str()),
+        ("finished", "Once upon a time")
+    );
+}
+
+async fn a_checkpoint_of_an_unknown_answer_is_refused(stage: Stage) {
+    let mut client = stage.client();
+    let refused = client.checkpoint(checkpoint(1, 1, "of a deleted conversation")).await.unwrap_err();
+    assert_eq!(failure(&refused).reason(), Reason::NotFound);
+    assert_eq!(stage.count("SELECT COUNT(*) FROM answers").await, 0);
+}
