@@ -1,0 +1,349 @@
+//! Who waits for a slot, and whose turn it is: the pure core of admission. [`crate::router`] asks it whenever a slot may be free.
+//!
+//! Each model has a queue. In a queue the higher priority goes first; within a priority the tenants have turns, so that one who
+//! sends a thousand requests delays another's next one by a single turn. A queue is bounded: past the bound a request is
+//! refused at once. It holds no clock and knows no workers: the caller says who can be placed.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+/// What a request waits with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Claim {
+    /// The model that it needs.
+    pub(crate) model: Arc<str>,
+    /// Whose turn it takes.
+    pub(crate) tenant: Arc<str>,
+    /// The higher goes first.
+    pub(crate) priority: i32,
+}
+
+/// The queue is at its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueFull {
+    /// How many wait.
+    pub(crate) depth: u32,
+}
+
+/// Requests that wait, by model. `T` is the request.
+#[derive(Debug)]
+pub(crate) struct Admission<T> {
+    models: HashMap<Arc<str>, Queue<T>>,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    /// Those that were admitted before and lost their worker: before all others, in no turns.
+    again: VecDeque<T>,
+    levels: BTreeMap<Reverse<i32>, Level<T>>,
+    len: usize,
+}
+
+/// The requests of one priority.
+#[derive(Debug)]
+struct Level<T> {
+    /// The tenants that have requests here, in the order of their turns.
+    turns: VecDeque<Arc<str>>,
+    waiting: HashMap<Arc<str>, VecDeque<T>>,
+}
+
+impl<T> Default for Admission<T> {
+    fn default() -> Self {
+        Self { models: HashMap::new() }
+    }
+}
+
+impl<T> Admission<T> {
+    /// Waits. `bound` is the most that may wait for this model.
+    ///
+    /// # Errors
+    /// [`QueueFull`].
+    pub(crate) fn push(&mut self, claim: &Claim, bound: usize, item: T) -> Result<(), QueueFull> {
+        let queue = self.models.entry(Arc::clone(&claim.model)).or_default();
+        if queue.len >= bound {
+            return Err(QueueFull { depth: count(queue.len) });
+        }
+        queue.len += 1;
+        let level = queue.levels.entry(Reverse(claim.priority)).or_default();
+        let waiting = level.waiting.entry(Arc::clone(&claim.tenant)).or_default();
+        if waiting.is_empty() {
+            level.turns.push_back(Arc::clone(&claim.tenant));
+        }
+        waiting.push_back(item);
+        Ok(())
+    }
+
+    /// Waits before all others, whatever the bound: it was admitted before.
+    pub(crate) fn push_again(&mut self, model: &Arc<str>, item: T) {
+        let queue = self.models.entry(Arc::clone(model)).or_default();
+        queue.len += 1;
+        queue.again.push_back(item);
+    }
+
+    /// Gives the next turn to a request that `place` finds a place for. Each model's first in turn is asked about once; the
+    /// others wait behind it, so that a wide request is not overtaken for ever by narrow ones.
+    pub(crate) fn next<P>(&mut self, mut place: impl FnMut(&Arc<str>, &T) -> Option<P>) -> Option<(T, P)> {
+        let mut found = None;
+        for (model, queue) in &mut self.models {
+            let Some(first) = queue.first() else { continue };
+            if let Some(placed) = place(model, first) {
+                found = Some((Arc::clone(model), placed));
+                break;
+            }
+        }
+        let (model, placed) = found?;
+        let queue = self.models.get_mut(&model)?;
+        let item = queue.pop()?;
+        if queue.len == 0 {
+            self.models.remove(&model);
+        }
+        Some((item, placed))
+    }
+
+    /// Takes out those that `leaves` says of. Says what left.
+    pub(crate) fn remove(&mut self, mut leaves: impl FnMut(&Arc<str>, &T) -> bool) -> Vec<T> {
+        let mut gone = Vec::new();
+        self.models.retain(|model, queue| {
+            queue.remove(&mut |item| leaves(model, item), &mut gone);
+            queue.len > 0
+        });
+        gone
+    }
+
+    /// The models that somebody waits for.
+    pub(crate) fn models(&self) -> Vec<Arc<str>> {
+        self.models.keys().cloned().collect()
+    }
+
+    /// How many wait for a model.
+    pub(crate) fn depth(&self, model: &str) -> u32 {
+        self.models.get(model).map_or(0, |queue| count(queue.len))
+    }
+
+    /// How many wait in all.
+    pub(crate) fn total(&self) -> u32 {
+        count(self.models.values().map(|queue| queue.len).sum())
+    }
+
+    /// Whether nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.models.is_empty()
+    }
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self {
+            again: VecDeque::new(),
+            levels: BTreeMap::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<T> Default for Level<T> {
+    fn default() -> Self {
+        Self {
+            turns: VecDeque::new(),
+            waiting: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    fn first(&self) -> Option<&T> {
+        self.again.front().or_else(|| {
+            let level = self.levels.values().next()?;
+            level.waiting.get(level.turns.front()?)?.front()
+        })
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        let item = match self.again.pop_front() {
+            Some(item) => Some(item),
+            None => {
+                let mut level = self.levels.first_entry()?;
+                let item = level.get_mut().pop();
+                if level.get().turns.is_empty() {
+                    level.remove();
+                }
+                item
+            }
+        };
+        self.len -= usize::from(item.is_some());
+        item
+    }
+
+    fn remove(&mut self, leaves: &mut impl FnMut(&T) -> bool, gone: &mut Vec<T>) {
+        let before = gone.len();
+        take(&mut self.again, leaves, gone);
+        self.levels.retain(|_, level| {
+            level.waiting.retain(|_, waiting| {
+                take(waiting, leaves, gone);
+                !waiting.is_empty()
+            });
+            level.turns.retain(|tenant| level.waiting.contains_key(tenant));
+            !level.turns.is_empty()
+        });
+        self.len -= gone.len() - before;
+    }
+}
+
+impl<T> Level<T> {
+    /// The first of the tenant whose turn it is; the tenant then goes to the end.
+    fn pop(&mut self) -> Option<T> {
+        let tenant = self.turns.pop_front()?;
+        let waiting = self.waiting.get_mut(&tenant)?;
+        let item = waiting.pop_front();
+        if waiting.is_empty() {
+            self.waiting.remove(&tenant);
+        } else {
+            self.turns.push_back(tenant);
+        }
+        item
+    }
+}
+
+fn take<T>(from: &mut VecDeque<T>, leaves: &mut impl FnMut(&T) -> bool, into: &mut Vec<T>) {
+    for item in std::mem::take(from) {
+        if leaves(&item) {
+            into.push(item);
+        } else {
+            from.push_back(item);
+        }
+    }
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn claim(model: &str, tenant: &str, priority: i32) -> Claim {
+        Claim {
+            model: model.into(),
+            tenant: tenant.into(),
+            priority,
+        }
+    }
+
+    fn all(admission: &mut Admission<u32>) -> Vec<u32> {
+        std::iter::from_fn(|| admission.next(|_, _| Some(())).map(|(item, ())| item)).collect()
+    }
+
+    #[test]
+    fn tenants_have_turns() {
+        let mut admission = Admission::default();
+        for item in 0..4 {
+            admission.push(&claim("m", "greedy", 0), 10, item).unwrap();
+        }
+        admission.push(&claim("m", "modest", 0), 10, 10).unwrap();
+        assert_eq!(all(&mut admission), [0, 10, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_higher_priority_goes_first_and_one_that_lost_its_worker_before_it() {
+        let mut admission = Admission::default();
+        admission.push(&claim("m", "a", 0), 10, 1).unwrap();
+        admission.push(&claim("m", "a", 5), 10, 2).unwrap();
+        admission.push_again(&"m".into(), 3);
+        assert_eq!(all(&mut admission), [3, 2, 1]);
+    }
+
+    #[test]
+    fn a_model_without_a_free_slot_holds_up_no_other() {
+        let mut admission = Admission::default();
+        admission.push(&claim("busy", "a", 0), 10, 1).unwrap();
+        admission.push(&claim("free", "a", 0), 10, 2).unwrap();
+        assert_eq!(admission.next(|model, _| (&**model == "free").then_some(())), Some((2, ())));
+        assert_eq!(admission.next(|model, _| (&**model == "free").then_some(())), None);
+        assert_eq!((admission.depth("busy"), admission.total()), (1, 1));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push { model: u8, tenant: u8, priority: i32 },
+        Again { model: u8 },
+        Next,
+        Leave(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0..2_u8, 0..3_u8, 0..2).prop_map(|(model, tenant, priority)| Step::Push { model, tenant, priority }),
+            1 => (0..2_u8).prop_map(|model| Step::Again { model }),
+            2 => Just(Step::Next),
+            1 => any::<usize>().prop_map(Step::Leave),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_lost_or_served_twice_and_no_queue_grows_past_its_bound(steps in steps()) {
+            const BOUND: usize = 6;
+            let mut admission = Admission::default();
+            let mut waiting: Vec<u32> = Vec::new();
+            let mut fresh = 0;
+            for step in steps {
+                match step {
+                    Step::Push { model, tenant, priority } => {
+                        let depth = admission.depth(&model.to_string());
+                        let claim = claim(&model.to_string(), &tenant.to_string(), priority);
+                        match admission.push(&claim, BOUND, fresh) {
+                            Ok(()) => waiting.push(fresh),
+                            Err(full) => prop_assert!(full.depth == depth && depth >= BOUND as u32),
+                        }
+                        fresh += 1;
+                    }
+                    Step::Again { model } => {
+                        admission.push_again(&model.to_string().into(), fresh);
+                        waiting.push(fresh);
+                        fresh += 1;
+                    }
+                    Step::Next => match admission.next(|_, _| Some(())) {
+                        Some((item, ())) => {
+                            let place = waiting.iter().position(|&one| one == item);
+                            prop_assert!(place.is_some());
+                            waiting.remove(place.unwrap());
+                        }
+                        None => prop_assert!(waiting.is_empty()),
+                    },
+                    Step::Leave(which) if !waiting.is_empty() => {
+                        let item = waiting.remove(which % waiting.len());
+                        prop_assert_eq!(admission.remove(|_, &one| one == item), vec![item]);
+                    }
+                    Step::Leave(_) => {}
+                }
+                prop_assert_eq!(admission.total() as usize, waiting.len());
+            }
+            let mut rest = all(&mut admission);
+            rest.sort_unstable();
+            waiting.sort_unstable();
+            prop_assert_eq!(rest, waiting);
+            prop_assert!(admission.is_empty());
+        }
+
+        #[test]
+        fn a_tenant_waits_one_round_of_turns_at_most(counts in prop::collection::vec(1..20_u32, 2..5)) {
+            let mut admission = Admission::default();
+            for (tenant, &count) in counts.iter().enumerate() {
+                for _ in 0..count {
+                    admission.push(&claim("m", &tenant.to_string(), 0), 1000, u32::try_from(tenant).unwrap()).unwrap();
+                }
+            }
+            let order = all(&mut admission);
+            let mut first: Vec<u32> = order[..counts.len()].to_vec();
+            first.sort_unstable();
+            prop_assert_eq!(first, (0..u32::try_from(counts.len()).unwrap()).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Many answers on one call: a gateway's commands come down, the entries of all its answers go up.
+//!
+//! One stream polls both, so an answer costs no task. tonic asks until nothing is ready and then writes: all that one decode step
+//! has made leaves together.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::{Stream, StreamExt as _};
+use journal::Readers;
+use proto::v1::{ChatCommand, ChatResponse, Entry, Failure, chat_command::Command};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Status, Streaming};
+
+use super::solo::refusal;
+use crate::{answer::Answer, mailbox::Mailbox, reading::Reading, router::Router};
+
+/// Entries of one answer in one message: a reader that catches up leaves the others their turns.
+const BATCH: usize = 256;
+/// Messages that may go up before commands are looked at again.
+const TURN: u32 = 64;
+/// Answers that one exchange reads at once.
+const CALLS: usize = 16 * 1024;
+
+/// A gateway's exchange.
+pub(crate) struct Exchange {
+    router: Arc<Router>,
+    commands: Option<Streaming<ChatCommand>>,
+    readers: Readers<Entry>,
+    calls: HashMap<u32, Reader>,
+    /// Clients that are slow and will attach again: they still count as readers. By the answer's name.
+    lagging: HashMap<Arc<str>, Reading>,
+    mailbox: Arc<Mailbox>,
+    outgoing: VecDeque<ChatResponse>,
+    /// Messages until commands are looked at again.
+    until_commands: u32,
+    over: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+struct Reader {
+    reading: Reading,
+    head_sent: bool,
+}
+
+impl Exchange {
+    pub(crate) fn new(router: &Arc<Router>, commands: Streaming<ChatCommand>) -> Self {
+        Self {
+            router: Arc::clone(router),
+            commands: Some(commands),
+            readers: Readers::default(),
+            calls: HashMap::new(),
+            lagging: HashMap::new(),
+            mailbox: Arc::default(),
+            outgoing: VecDeque::new(),
+            until_commands: 0,
+            over: Box::pin(router.over().cancelled_owned()),
+        }
+    }
+
+    /// Does all commands that have come.
+    fn poll_commands(&mut self, context: &mut Context<'_>) {
+        while let Some(commands) = &mut self.commands {
+            match commands.poll_next_unpin(context) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(command))) => self.obey(command),
+                Poll::Ready(Some(Err(_)) | None) => self.commands = None,
+            }
+        }
+    }
+
+    fn obey(&mut self, ChatCommand { call, command }: ChatCommand) {
+        let opened = match command {
+            Some(Command::Start(request)) => self
+                .is_free(call)
+                .and_then(|()| self.router.start(*request))
+                .map(|answer| (answer, 0)),
+            Some(Command::Attach(request)) => self
+                .is_free(call)
+                .and_then(|()| self.router.find(&request.stream_id, request.principal.as_ref()))
+                .map(|answer| (answer, request.position)),
+            Some(Command::Detach(detach)) => {
+                self.readers.remove(call);
+                if let Some(reader) = self.calls.remove(&call)
+                    && detach.lagging
+                {
+                    self.lagging.insert(Arc::clone(&reader.reading.answer().id), reader.reading);
+                }
+                return;
+            }
+            Some(Command::Cancel(_)) => {
+                if let Some(reader) = self.calls.get(&call) {
+                    self.router.cancel(reader.reading.answer());
+                }
+                return;
+            }
+            None => Err(Failure::invalid("command", "the command is missing")),
+        };
+        match opened {
+            Ok((answer, position)) => self.read(call, answer, position),
+            Err(failure) => self.refuse(call, failure),
+        }
+    }
+
+    /// # Errors
+    /// The number is taken, or there are too many.
+    fn is_free(&self, call: u32) -> Result<(), Failure> {
+        if self.calls.contains_key(&call) {
+            return Err(Failure::invalid("call", format!("the call {call} is open already")));
+        }
+        if self.calls.len() >= CALLS {
+            return Err(Failure::invalid("call", format!("an exchange reads {CALLS} answers at most")));
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, call: u32, answer: Arc<Answer>, position: u32) {
+        let reader = answer.journal.reader(position);
+        let id = Arc::clone(&answer.id);
+        let reading = Reading::new(&self.router, answer, &self.mailbox, call);
+        self.lagging.remove(&id); // it is back
+        self.readers.insert(call, reader);
+        self.calls.insert(call, Reader { reading, head_sent: false });
+    }
+
+    fn refuse(&mut self, call: u32, failure: Failure) {
+        self.outgoing.push_back(ChatResponse {
+            call,
+            refused: Some(failure),
+            ..ChatResponse::default()
+        });
+    }
+
+    /// The head of an answer whose reader has not had it, as a message of its own.
+    fn poll_head(&mut self, context: &Context<'_>) -> Option<ChatResponse> {
+        while let Some(call) = self.mailbox.poll(context) {
+            if let Some(reader) = self.calls.get_mut(&call)
+                && !reader.head_sent
+                && let Some(head) = reader.reading.answer().head()
+            {
+                reader.head_sent = true;
+                return Some(ChatResponse {
+                    call,
+                    head: Some(head),
+                    ..ChatResponse::default()
+                });
+            }
+        }
+        None
+    }
+
+    /// The entries that are ready for one of the calls.
+    fn poll_entries(&mut self, context: &Context<'_>) -> Poll<ChatResponse> {
+        let delivered = self.readers.poll_read(context, BATCH, |call, first, entries| ChatResponse {
+            call,
+            position: Some(first),
+            entries: entries.to_vec(),
+            ..ChatResponse::default()
+        });
+        let Poll::Ready(delivered) = delivered else { return Poll::Pending };
+        // Without entries the reader began past the end: there is nothing but to say so.
+        let mut response = delivered.taken.unwrap_or_else(|| ChatResponse {
+            call: delivered.call,
+            done: Some(true),
+            ..ChatResponse::default()
+        });
+        if let Some(reader) = self.calls.get_mut(&delivered.call)
+            && !reader.head_sent
+        {
+            reader.head_sent = true;
+            response.head = reader.reading.answer().head();
+            if let Some(failure) = refusal(reader.reading.answer()) {
+                response.entries.clear();
+                response.position = None;
+                response.refused = Some(failure);
+            }
+        }
+        if delivered.done {
+            self.calls.remove(&delivered.call);
+        }
+        Poll::Ready(response)
+    }
+}
+
+impl Stream for Exchange {
+    type Item = Result<ChatResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            // Commands are asked for first, then once in a while, and always before there is nothing to do: whatever wakes this
+            // stream may be a command.
+            let asked = this.until_commands == 0;
+            if asked {
+                this.poll_commands(context);
+                this.until_commands = TURN;
+            }
+            this.until_commands -= 1;
+            if let Some(response) = this.outgoing.pop_front() {
+                return Poll::Ready(Some(Ok(response)));
+            }
+            if let Some(response) = this.poll_head(context) {
+                return Poll::Ready(Some(Ok(response)));
+            }
+            if let Poll::Ready(response) = this.poll_entries(context) {
+                return Poll::Ready(Some(Ok(response)));
+            }
+            this.until_commands = 0;
+            if asked {
+                break;
+            }
+        }
+        let over = this.commands.is_none() || this.over.as_mut().poll(context).is_ready();
+        if over && this.calls.is_empty() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Exchange {
+    /// The gateway, or the way to it, is gone: its clients may come back through another one.
+    fn drop(&mut self) {
+        let readings = self.calls.drain().map(|(_, reader)| reader.reading);
+        readings
+            .chain(self.lagging.drain().map(|(_, reading)| reading))
+            .for_each(Reading::broken);
+    }
+}

@@ -1,0 +1,345 @@
+//! What happens to an answer, from its start to its end: the one place where the parts meet.
+//!
+//! start → (turn in the store) → admission → [`place`]: a worker is picked and a leg opened → entries → end. [`clocks`] watches the
+//! time. Everything here is a plain call, made by whoever brings the news (a gateway's command, a worker's entries, a clock):
+//! an answer has no task of its own.
+//!
+//! Locks are taken in this order, and never the other way: the shelf or the queue → the list of workers → an answer's state → a
+//! worker's exchange or an answer's journal.
+
+mod clocks;
+mod embed;
+mod place;
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use chassis::{drain::Drain, trace};
+use journal::{Bounds, Shelf};
+use parking_lot::Mutex;
+use proto::v1::{ChatRequest, Entry, Failure, FinishReason, Principal, Reason, entry::Event};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info_span;
+
+use crate::{
+    Error, Settings,
+    admission::Admission,
+    answer::{Answer, Ending, Left, Origin, Shelved, millis},
+    budget::Budget,
+    mailbox::Mailbox,
+    pulse::Pulse,
+    request,
+    worker::{Outcome, line},
+    workers::Workers,
+};
+
+/// The shortest and the longest time after which a refused caller is told to try again.
+const RETRY_AFTER: (u32, u32) = (500, 30_000);
+
+/// The router.
+pub(crate) struct Router {
+    pub(crate) settings: Settings,
+    pub(crate) drain: Drain,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) workers: Workers,
+    queue: Mutex<Admission<Arc<Answer>>>,
+    answers: Mutex<Shelf<Arc<str>, Shelved>>,
+    budget: Mutex<Budget>,
+    /// Said once draining has begun and no answer runs any more.
+    over: CancellationToken,
+}
+
+/// Who closed a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClosedBy {
+    /// The worker: its call has ended.
+    Worker,
+    /// The router: the worker must be told.
+    Router,
+}
+
+impl Router {
+    pub(crate) fn new(settings: Settings, drain: Drain) -> Result<Arc<Self>, Error> {
+        let pulse = Arc::new(Pulse::default());
+        let bounds = Bounds {
+            running: settings.max_answers,
+            retention: settings.retention,
+            ..Bounds::default()
+        };
+        Ok(Arc::new(Self {
+            workers: Workers::new(Arc::clone(&pulse)),
+            queue: Mutex::default(),
+            answers: Mutex::new(Shelf::new(bounds)),
+            budget: Mutex::new(Budget::new(settings.migrations, Instant::now())),
+            over: CancellationToken::new(),
+            settings,
+            drain,
+            pulse,
+        }))
+    }
+
+    /// Starts what runs as long as the router: the dispatcher and the clocks.
+    pub(crate) fn spawn_tasks(self: &Arc<Self>) {
+        let router = Arc::clone(self);
+        self.drain.spawn(async move { router.dispatch_all().await });
+        let router = Arc::clone(self);
+        self.drain.spawn(async move { router.watch_clocks().await });
+    }
+
+    /// These are all workers of this source now.
+    pub(crate) fn know_workers(self: &Arc<Self>, source: &str, addresses: &BTreeSet<String>) {
+        let silence = self.settings.worker_silence;
+        self.workers.set(source, addresses, |worker| {
+            let over = self.over.clone();
+            let task = self.drain.spawn(async move {
+                tokio::select! {
+                    () = over.cancelled() => {}
+                    () = line::keep(worker, silence) => {}
+                }
+            });
+            task.abort_handle()
+        });
+    }
+
+    /// Starts an answer, or finds the one that this is a repetition of.
+    ///
+    /// # Errors
+    /// The request is wrong, or cannot be served now.
+    pub(crate) fn start(self: &Arc<Self>, mut request: ChatRequest) -> Result<Arc<Answer>, Failure> {
+        request::check(&request)?;
+        if let Some(answer) = self.repeated(&request)? {
+            return Ok(answer);
+        }
+        if self.drain.is_draining() {
+            return Err(Failure::new(Reason::Draining, "this router is stopping"));
+        }
+        let model = self.workers.resolve(&request.model, |model| model.chat)?;
+        let id = uuid::Uuid::now_v7();
+        request::complete(&mut request, seed(id));
+        if request.stream_id.is_empty() {
+            request.stream_id = format!("ans_{}", id.simple());
+        }
+        let answer = Arc::new(self.answer(request, model)?);
+        if let Some(first) = self.shelve(&answer)? {
+            return Ok(first);
+        }
+        if let Err(failure) = self.admit(&answer) {
+            answer.close(Entry::failed(failure.clone()));
+            self.finish(&answer, ClosedBy::Router);
+            return Err(failure);
+        }
+        Ok(answer)
+    }
+
+    /// The answer of that name, if it is the caller's.
+    ///
+    /// # Errors
+    /// There is none, or it is somebody else's: nobody is told which.
+    pub(crate) fn find(&self, stream_id: &str, principal: Option<&Principal>) -> Result<Arc<Answer>, Failure> {
+        let found = self.answers.lock().get(stream_id).map(|shelved| Arc::clone(&shelved.0));
+        found
+            .filter(|answer| principal.map_or(answer.principal == Principal::default(), |one| *one == answer.principal))
+            .ok_or_else(|| Failure {
+                param: "stream_id".to_owned(),
+                ..Failure::new(Reason::NotFound, "there is no such answer")
+            })
+    }
+
+    /// Ends an answer. Says whether it ran until now.
+    pub(crate) fn cancel(&self, answer: &Arc<Answer>) -> bool {
+        if answer.journal.is_closed() {
+            return false;
+        }
+        answer.close(Entry::cancelled(answer.usage()));
+        self.finish(answer, ClosedBy::Router);
+        true
+    }
+
+    /// A reader has gone.
+    pub(crate) fn left(&self, answer: &Arc<Answer>, mailbox: &Arc<Mailbox>, call: u32, left: Left) {
+        if answer.leave(mailbox, call, left, self.settings.gateway_grace) {
+            self.cancel(answer);
+        }
+    }
+
+    /// Waits until draining has begun and no answer runs.
+    pub(crate) fn over(&self) -> CancellationToken {
+        self.over.clone()
+    }
+
+    /// Whether the store answers.
+    pub(crate) fn is_store_up(&self) -> bool {
+        false
+    }
+
+    /// Looks at every answer on the shelf.
+    pub(crate) fn answers(&self) -> Vec<Arc<Answer>> {
+        self.answers.lock().iter().map(|(_, shelved, _)| Arc::clone(&shelved.0)).collect()
+    }
+
+    /// How many answers run, those that wait included; how many wait; and how many may.
+    pub(crate) fn counts(&self) -> (usize, u32) {
+        (self.answers.lock().running(), self.queue.lock().total())
+    }
+
+    fn repeated(&self, request: &ChatRequest) -> Result<Option<Arc<Answer>>, Failure> {
+        if request.stream_id.is_empty() || self.answers.lock().get(request.stream_id.as_str()).is_none() {
+            return Ok(None);
+        }
+        let answer = self.find(&request.stream_id, request.principal.as_ref())?;
+        if answer.fingerprint == request.fingerprint {
+            return Ok(Some(answer));
+        }
+        Err(Failure {
+            param: "stream_id".to_owned(),
+            ..Failure::new(Reason::Conflict, "this stream_id (or idempotency key) was used for another request")
+        })
+    }
+
+    fn answer(&self, mut request: ChatRequest, model: Arc<str>) -> Result<Answer, Failure> {
+        let asked = Duration::from_millis(request.timeout_ms.into());
+        let limit = self.settings.answer_limit;
+        let span = info_span!("chat", stream_id = %request.stream_id, model = %model, request_id = %request.request_id);
+        trace::continue_from(&span, &request.traceparent);
+        let context = trace::context_of(&span);
+        if !context.is_empty() {
+            request.traceparent = context;
+        }
+        model.as_ref().clone_into(&mut request.model);
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let origin = Origin {
+            id: request.stream_id.as_str().into(),
+            model,
+            limit: if asked.is_zero() { limit } else { asked.min(limit) },
+            detach_grace: self.settings.detach_grace,
+            created_ms: i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX),
+            span,
+        };
+        Answer::new(origin, request).map_err(|error| Failure::new(Reason::Internal, error.to_string()))
+    }
+
+    /// Puts an answer on the shelf; one of that name that came first is returned.
+    fn shelve(&self, answer: &Arc<Answer>) -> Result<Option<Arc<Answer>>, Failure> {
+        let mut answers = self.answers.lock();
+        answers
+            .insert(Arc::clone(&answer.id), Shelved(Arc::clone(answer)))
+            .map_err(|full| Failure {
+                retry_after_ms: 1000,
+                ..Failure::new(Reason::QueueFull, full.to_string())
+            })?;
+        let there = answers
+            .get(&answer.id)
+            .filter(|there| !Arc::ptr_eq(&there.0, answer))
+            .map(|there| Arc::clone(&there.0));
+        drop(answers);
+        self.pulse.status_changed();
+        Ok(there)
+    }
+
+    /// Waits for a turn, which may be now.
+    fn admit(self: &Arc<Self>, answer: &Arc<Answer>) -> Result<(), Failure> {
+        let slots = self.workers.slots(&answer.claim.model);
+        if slots == 0 {
+            return Err(self.nobody(&answer.claim.model));
+        }
+        let bound = slots.saturating_mul(self.settings.queue_factor).max(1);
+        let pushed = self.queue.lock().push(&answer.claim, bound as usize, Arc::clone(answer));
+        pushed.map_err(|full| {
+            let rounds = full.depth / slots + 1;
+            Failure {
+                queue_depth: full.depth,
+                retry_after_ms: (rounds * 1000).clamp(RETRY_AFTER.0, RETRY_AFTER.1),
+                ..Failure::new(
+                    Reason::QueueFull,
+                    format!("{} requests wait for the model {:?} already", full.depth, answer.claim.model),
+                )
+            }
+        })?;
+        self.dispatch();
+        Ok(())
+    }
+
+    fn nobody(&self, model: &str) -> Failure {
+        match self.workers.resolve(model, |model| model.chat) {
+            Err(failure) => failure,
+            Ok(_) => Failure::new(Reason::Unavailable, "no worker is ready"),
+        }
+    }
+
+    /// Ends an answer with a failure.
+    fn fail(&self, answer: &Arc<Answer>, failure: Failure) {
+        let usage = answer.head().map(|_| answer.usage());
+        answer.close(Entry::failed(Failure { usage, ..failure }));
+        self.finish(answer, ClosedBy::Router);
+    }
+
+    /// Does once what is left to do when a journal is closed.
+    fn finish(&self, answer: &Arc<Answer>, by: ClosedBy) {
+        let Some(mut ending) = answer.end() else { return };
+        match (ending.call.take(), by) {
+            (Some(call), ClosedBy::Worker) => call.ended(Outcome::Served),
+            (Some(call), ClosedBy::Router) => drop(call), // which cancels it
+            (None, _) => drop(self.queue.lock().remove(|_, waiting| Arc::ptr_eq(waiting, answer))),
+        }
+        // One that was refused has left nothing to read, and may be tried again under its name.
+        let refused = !ending.began && answer.journal.len() == 1 && answer.state_word() == "failed";
+        let mut answers = self.answers.lock();
+        if refused {
+            answers.remove(&answer.id);
+        } else {
+            answers.finish(&answer.id, std::time::Instant::now());
+        }
+        drop(answers);
+        log(answer, &ending);
+        self.pulse.status_changed();
+    }
+}
+
+/// One line for each answer, and never a word of it.
+fn log(answer: &Answer, ending: &Ending) {
+    let usage = answer.usage();
+    let _inside = ending.span.enter();
+    tracing::info!(
+        stream_id = %answer.id,
+        request_id = %answer.request_id,
+        trace_id = %trace::id_of(&ending.span),
+        model = %answer.claim.model,
+        worker = %ending.worker,
+        epoch = ending.epoch,
+        state = answer.state_word(),
+        finish_reason = finish_word(answer),
+        prompt_tokens = usage.prompt_tokens,
+        completion_tokens = usage.completion_tokens,
+        ttft_ms = first_ms(answer),
+        duration_ms = millis(answer.started.elapsed()),
+        "answered"
+    );
+}
+
+/// How it ended, in the request log's words.
+pub(crate) fn finish_word(answer: &Answer) -> &'static str {
+    answer
+        .journal
+        .with_entries(|entries| match entries.last().and_then(|entry| entry.event.as_ref()) {
+            Some(Event::Finished(finished)) => finished.choices.first().map_or(FinishReason::Stop, |end| end.reason()).as_word(),
+            Some(Event::Failed(failure)) => failure.reason().as_word(),
+            Some(Event::Cancelled(_)) => "cancelled",
+            _ => "running",
+        })
+}
+
+/// Milliseconds to the first token. 0: none came.
+pub(crate) fn first_ms(answer: &Answer) -> u32 {
+    answer
+        .journal
+        .with_entries(|entries| entries.iter().find(|entry| entry.tokens > 0).map_or(0, |entry| entry.latency_ms))
+}
+
+/// A seed from the random bits of a name.
+fn seed(id: uuid::Uuid) -> u64 {
+    id.as_u64_pair().1
+}

@@ -1,0 +1,76 @@
+//! One sweep over all answers, instead of a timer for each token: the three clocks of a stream, the grace times, and the end of
+//! draining.
+
+use std::{sync::Arc, time::Duration};
+
+use proto::v1::{Failure, Reason};
+use tokio::time::{Instant, sleep};
+
+use super::Router;
+use crate::answer::{Answer, Clocks, Due};
+
+/// How often: a tenth of the shortest time that is worth waiting for.
+const EVERY: Duration = Duration::from_millis(100);
+
+impl Router {
+    /// Sweeps until draining has begun and no answer runs.
+    pub(super) async fn watch_clocks(self: Arc<Self>) {
+        let clocks = Clocks {
+            first_token: self.settings.first_token_limit,
+            between_tokens: self.settings.token_limit,
+            failover: self.settings.failover_limit,
+        };
+        let mut draining = false;
+        loop {
+            sleep(EVERY).await;
+            if self.drain.is_draining() {
+                if !std::mem::replace(&mut draining, true) {
+                    self.pulse.status_changed();
+                }
+                if self.answers.lock().running() == 0 {
+                    self.over.cancel();
+                    return;
+                }
+            }
+            self.sweep(&clocks);
+        }
+    }
+
+    fn sweep(self: &Arc<Self>, clocks: &Clocks) {
+        let now = Instant::now();
+        let due: Vec<_> = {
+            let mut answers = self.answers.lock();
+            answers.sweep(std::time::Instant::now());
+            let running = answers.iter().filter(|(_, _, running)| *running);
+            running
+                .map(|(_, shelved, _)| (shelved.0.due(now, clocks), &shelved.0))
+                .filter(|(due, _)| *due != Due::Nothing)
+                .map(|(due, answer)| (due, Arc::clone(answer)))
+                .collect()
+        };
+        for (due, answer) in due {
+            self.act(due, &answer);
+        }
+        if !self.queue.lock().is_empty() {
+            self.dispatch(); // a worker that was set aside may be back
+        }
+    }
+
+    fn act(self: &Arc<Self>, due: Due, answer: &Arc<Answer>) {
+        match due {
+            Due::Nothing => {}
+            Due::Cancel => {
+                self.cancel(answer);
+            }
+            Due::Fail(why) => self.fail(answer, Failure::new(Reason::Timeout, why)),
+            Due::Silent => {
+                let failure = Failure::new(Reason::Timeout, "no further token came in time");
+                self.blame(answer, answer.epoch(), failure);
+            }
+            Due::Lost => {
+                let failure = Failure::new(Reason::WorkerLost, "the worker was lost, and no other could go on in time");
+                self.fail(answer, failure);
+            }
+        }
+    }
+}

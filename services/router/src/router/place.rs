@@ -1,0 +1,203 @@
+//! Legs: how an answer gets a worker, and what happens when that one fails.
+//!
+//! Before its first entry an answer simply starts anew elsewhere. After that another worker goes on with it ([`Router::migrate`]): the next epoch
+//! shuts the old worker out, and the resume point tells the new one where the answer stands.
+
+use std::{sync::Arc, time::Duration};
+
+use journal::Writer;
+use proto::v1::{AbortRequest, Entry, Failure, GenerateRequest, Head, Reason, engine_command::Command};
+use tokio::time::Instant;
+
+use super::{ClosedBy, Router};
+use crate::{
+    answer::{Answer, Fed, Ran, Unrun},
+    worker::{Feed, Seats},
+    workers::Want,
+};
+
+/// Workers that a request is given to before it has its first entry.
+const ATTEMPTS: u32 = 3;
+/// Times that an answer moves after a crash. A request that kills its workers stops here.
+const MIGRATIONS: u32 = 2;
+/// Pause before the dispatcher looks again after a worker would not take a command.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What a worker's entries are for: one answer, in one epoch.
+struct Leg {
+    router: Arc<Router>,
+    answer: Arc<Answer>,
+    writer: Arc<Writer<Entry>>,
+}
+
+impl Feed for Leg {
+    fn head(&self, head: Head) {
+        self.answer.set_head(head);
+    }
+
+    fn entries(&self, position: u32, entries: Vec<Entry>, now: Instant) {
+        match self.answer.feed(&self.writer, position, entries, now) {
+            Fed::More | Fed::Stale => {}
+            Fed::Ended => self.router.finish(&self.answer, ClosedBy::Worker),
+            Fed::Broken(failure) => self.router.blame(&self.answer, self.writer.epoch(), failure),
+            Fed::Full => {
+                let failure = Failure::new(Reason::Limit, "the answer is longer than this router keeps");
+                self.router.fail(&self.answer, failure);
+            }
+        }
+    }
+
+    fn refused(&self, failure: Failure) {
+        let Some(leg) = self.answer.unrun(self.writer.epoch()) else {
+            return;
+        };
+        if is_of_the_worker(&failure) {
+            self.router.go_on(&self.answer, leg, failure);
+        } else {
+            drop(leg);
+            self.router.fail(&self.answer, failure);
+        }
+    }
+
+    fn broken(&self, failure: Failure) {
+        let Some(leg) = self.answer.unrun(self.writer.epoch()) else {
+            return;
+        };
+        if let Some(worker) = leg.call.worker() {
+            worker.stop_later(AbortRequest {
+                stream_id: self.answer.id.to_string(),
+                epoch: leg.epoch,
+            });
+        }
+        self.router.go_on(&self.answer, leg, failure);
+    }
+}
+
+/// Whether another worker might take what this one refused. `Conflict`: it holds the answer already, in this epoch or a later one.
+fn is_of_the_worker(failure: &Failure) -> bool {
+    matches!(
+        failure.reason(),
+        Reason::QueueFull | Reason::Draining | Reason::Unavailable | Reason::Upstream | Reason::Conflict
+    )
+}
+
+impl Router {
+    /// Gives turns as slots come free, until draining has begun and no answer runs.
+    pub(super) async fn dispatch_all(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.over.cancelled() => return,
+                () = self.pulse.slots() => {}
+            }
+            if !self.dispatch() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Gives a turn to everybody who can have one now. Says false if a worker that should have had room took no command.
+    pub(super) fn dispatch(self: &Arc<Self>) -> bool {
+        loop {
+            let next = self.queue.lock().next(|model, answer| {
+                self.workers.pick(Want {
+                    model,
+                    seats: answer.seats,
+                    affinity: answer.affinity,
+                    continues: !answer.journal.is_empty(),
+                    avoid: answer.avoids(),
+                })
+            });
+            let Some((answer, seats)) = next else { break };
+            if !self.place(&answer, seats) {
+                return false;
+            }
+        }
+        self.refuse_the_hopeless();
+        true
+    }
+
+    /// Opens a leg at the worker of these seats. Says false if it is gone; the answer waits again then.
+    fn place(self: &Arc<Self>, answer: &Arc<Answer>, seats: Seats) -> bool {
+        let worker = Arc::clone(seats.worker());
+        let position = answer.journal.len();
+        let resume = if position == 0 { Vec::new() } else { answer.resume_points() };
+        let ran = answer.run(worker.address(), |request, writer| {
+            let command = Command::Start(Box::new(GenerateRequest {
+                stream_id: answer.id.to_string(),
+                epoch: writer.epoch(),
+                request: Some((**request).clone()),
+                resume,
+                position,
+            }));
+            let leg = Arc::new(Leg {
+                router: Arc::clone(self),
+                answer: Arc::clone(answer),
+                writer: Arc::clone(writer),
+            });
+            worker.call(command, leg, seats)
+        });
+        if ran == Ran::NoWorker {
+            self.queue.lock().push_again(&answer.claim.model, Arc::clone(answer));
+        }
+        ran != Ran::NoWorker
+    }
+
+    /// Nobody serves their model any more: those that wait for their first worker are told so at once.
+    fn refuse_the_hopeless(&self) {
+        let mut queue = self.queue.lock();
+        if queue.is_empty() {
+            return;
+        }
+        let hopeless: Vec<_> = queue.models().into_iter().filter(|model| self.workers.slots(model) == 0).collect();
+        let gone = if hopeless.is_empty() {
+            Vec::new()
+        } else {
+            queue.remove(|model, answer| hopeless.contains(model) && answer.is_fresh())
+        };
+        drop(queue);
+        for answer in gone {
+            let failure = self.nobody(&answer.claim.model);
+            self.fail(&answer, failure);
+        }
+    }
+
+    /// The leg of this epoch is broken, and its worker is to blame.
+    pub(super) fn blame(self: &Arc<Self>, answer: &Arc<Answer>, epoch: u32, failure: Failure) {
+        if let Some(leg) = answer.unrun(epoch) {
+            leg.call.blame();
+            self.go_on(answer, leg, failure);
+        }
+    }
+
+    /// An answer has lost its leg: it gets another one, if it may.
+    fn go_on(self: &Arc<Self>, answer: &Arc<Answer>, leg: Unrun, failure: Failure) {
+        let Unrun { call, begun, times, epoch } = leg;
+        drop(call);
+        if !begun {
+            if times < ATTEMPTS && answer.claim(epoch + 1).is_ok() {
+                self.wait_again(answer);
+            } else {
+                self.fail(answer, failure);
+            }
+        } else if times > MIGRATIONS || !self.workers.can_continue(&answer.claim.model) || !self.budget.lock().take(Instant::now()) {
+            self.fail(answer, failure);
+        } else {
+            self.migrate(answer, epoch, failure);
+        }
+    }
+
+    /// Another worker is to go on with an answer.
+    fn migrate(self: &Arc<Self>, answer: &Arc<Answer>, epoch: u32, failure: Failure) {
+        tracing::info!(stream_id = %answer.id, position = answer.journal.len(), epoch, %failure, "the answer moves to another worker");
+        if answer.claim(epoch + 1).is_ok() {
+            self.wait_again(answer);
+        } else {
+            self.fail(answer, failure);
+        }
+    }
+
+    fn wait_again(&self, answer: &Arc<Answer>) {
+        self.queue.lock().push_again(&answer.claim.model, Arc::clone(answer));
+        self.pulse.slots_changed();
+    }
+}
