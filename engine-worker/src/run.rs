@@ -55,9 +55,11 @@ pub async fn serve(engine: Arc<dyn Engine>, bounds: Bounds, listener: TcpListene
     let services = grpc::Services::new(proto::FILE_DESCRIPTOR_SET)?.with(service.clone().into_server());
     let served = services.serve(listener, drain.clone()).await;
     // Answers that nobody reads now may still be asked for by another router on an open exchange, or end by themselves.
-    tokio::select! {
-        () = service.drained() => {}
-        () = drain.cut() => {}
+    if served.is_ok() {
+        tokio::select! {
+            () = service.drained() => {}
+            () = drain.cut() => {}
+        }
     }
     engine.stop().await;
     Ok(served?)

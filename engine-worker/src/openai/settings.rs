@@ -43,7 +43,7 @@ impl Default for Settings {
             upstream_key_file: None,
             upstream_seats: 64,
             upstream_connect: Duration::from_secs(3),
-            upstream_first_token: Duration::from_secs(120),
+            upstream_first_token: Duration::from_mins(2),
             upstream_idle: Duration::from_secs(30),
             upstream_refresh: Duration::from_secs(30),
         }
