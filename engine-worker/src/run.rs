@@ -29,6 +29,17 @@ pub enum Error {
     Serve(#[from] grpc::Error),
 }
 
+impl Error {
+    /// Whether a setting is at fault: the process exits with 64 then.
+    pub fn is_of_setting(&self) -> bool {
+        match self {
+            Self::Scripted(scripted::Error::NoModel) | Self::Missing(_) => true,
+            Self::Openai(error) => !matches!(error, openai::Error::Client(_)),
+            Self::Serve(_) => false,
+        }
+    }
+}
+
 /// Makes the engine, then serves until draining has begun and the last answer has ended. It listens from the start but does not
 /// answer before the engine is there: a router takes that for a worker that is still being dialled.
 ///

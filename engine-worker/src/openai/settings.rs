@@ -8,6 +8,7 @@ use clap::Args;
 /// The settings of the engine that speaks to an OpenAI-compatible server.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Engine: openai")]
+#[group(skip)]
 pub struct Settings {
     /// The server's base address, such as http://127.0.0.1:8000/v1
     #[arg(long, env = "UNBROKEN_UPSTREAM", value_name = "URL")]
