@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use chassis::{listen::listen, process::Process};
+use chassis::{
+    listen::listen,
+    process::{Process, WrongSetting},
+};
 use clap::Parser;
 
 /// A worker of Unbroken: runs a model and serves its answers to routers
@@ -22,10 +25,16 @@ fn main() -> ExitCode {
         |command, drain| async move {
             let listener = listen(&command.worker.worker_listen, "UNBROKEN_WORKER")?;
             let grace = command.process.grace;
-            drain
+            let served = drain
                 .serve(grace, engine_worker::run(command.worker, listener, drain.clone()))
-                .await?;
-            Ok(())
+                .await;
+            served.map_err(|error| {
+                if error.is_of_setting() {
+                    WrongSetting(error.to_string()).into()
+                } else {
+                    error.into()
+                }
+            })
         },
     )
 }

@@ -67,13 +67,9 @@ impl Openai {
         let models = loop {
             match upstream.models().await {
                 Ok(models) if !models.is_empty() => break models,
-                Ok(_) if said => {}
+                _ if said => {}
                 Ok(_) => tracing::warn!("the upstream serves no model yet; waiting"),
-                Err(_) if said => {}
-                Err(failure) => tracing::warn!(
-                    reason = failure.reason().as_word(),
-                    "the upstream does not tell its models yet; waiting"
-                ),
+                Err(failure) => tracing::warn!(%failure, "the upstream does not tell its models yet; waiting"),
             }
             said = true;
             tokio::time::sleep(RETRY).await;

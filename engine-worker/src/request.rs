@@ -2,6 +2,8 @@
 //!
 //! What depends on the model (its name, its context, whether it can do tools or grammars) the engine judges itself.
 
+use std::ops::RangeInclusive;
+
 use proto::v1::{ChatRequest, Failure, Sampling, response_format::Format};
 
 /// The most choices of one answer.
@@ -47,12 +49,18 @@ pub(crate) fn check(request: &ChatRequest) -> Result<(), Failure> {
 }
 
 fn check_sampling(sampling: &Sampling) -> Result<(), Failure> {
-    within("temperature", sampling.temperature, 0.0, 2.0)?;
-    within("top_p", sampling.top_p, f32::MIN_POSITIVE, 1.0)?;
-    within("min_p", sampling.min_p, 0.0, 1.0)?;
-    within("frequency_penalty", sampling.frequency_penalty, -2.0, 2.0)?;
-    within("presence_penalty", sampling.presence_penalty, -2.0, 2.0)?;
-    within("repetition_penalty", sampling.repetition_penalty, f32::MIN_POSITIVE, f32::MAX)?;
+    const OVER_0: f32 = f32::MIN_POSITIVE;
+    within("temperature", sampling.temperature, 0.0..=2.0, "0 to 2")?;
+    within("top_p", sampling.top_p, OVER_0..=1.0, "over 0 and up to 1")?;
+    within("min_p", sampling.min_p, 0.0..=1.0, "0 to 1")?;
+    within("frequency_penalty", sampling.frequency_penalty, -2.0..=2.0, "-2 to 2")?;
+    within("presence_penalty", sampling.presence_penalty, -2.0..=2.0, "-2 to 2")?;
+    within(
+        "repetition_penalty",
+        sampling.repetition_penalty,
+        OVER_0..=f32::MAX,
+        "a finite number over 0",
+    )?;
     if sampling.stop.len() > STOPS {
         let message = format!("stop has {} strings; at most {STOPS} are taken", sampling.stop.len());
         return Err(Failure::invalid("stop", message));
@@ -65,7 +73,7 @@ fn check_sampling(sampling: &Sampling) -> Result<(), Failure> {
         return Err(Failure::invalid("logit_bias", message));
     }
     for bias in sampling.logit_bias.values() {
-        within("logit_bias", Some(*bias), -100.0, 100.0)?;
+        within("logit_bias", Some(*bias), -100.0..=100.0, "-100 to 100")?;
     }
     if sampling.top_logprobs > TOP_LOGPROBS {
         let message = format!("top_logprobs is {}; at most {TOP_LOGPROBS} are reported", sampling.top_logprobs);
@@ -75,21 +83,9 @@ fn check_sampling(sampling: &Sampling) -> Result<(), Failure> {
 }
 
 /// A number that is not one (NaN) is in no range.
-fn within(param: &'static str, value: Option<f32>, least: f32, most: f32) -> Result<(), Failure> {
+fn within(param: &'static str, value: Option<f32>, range: RangeInclusive<f32>, expected: &str) -> Result<(), Failure> {
     match value {
-        Some(value) if !(least..=most).contains(&value) => {
-            let least = if least == f32::MIN_POSITIVE {
-                "over 0".to_owned()
-            } else {
-                format!("{least}")
-            };
-            let most = if most == f32::MAX {
-                "any finite number".to_owned()
-            } else {
-                format!("{most}")
-            };
-            Err(Failure::invalid(param, format!("{param} is {value}; expected {least} to {most}")))
-        }
+        Some(value) if !range.contains(&value) => Err(Failure::invalid(param, format!("{param} is {value}; expected {expected}"))),
         _ => Ok(()),
     }
 }

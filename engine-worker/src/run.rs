@@ -29,6 +29,17 @@ pub enum Error {
     Serve(#[from] grpc::Error),
 }
 
+impl Error {
+    /// Whether a setting is at fault: the process exits with 64 then.
+    pub fn is_of_setting(&self) -> bool {
+        match self {
+            Self::Scripted(scripted::Error::NoModel) | Self::Missing(_) => true,
+            Self::Openai(error) => !matches!(error, openai::Error::Client(_)),
+            Self::Serve(_) => false,
+        }
+    }
+}
+
 /// Makes the engine, then serves until draining has begun and the last answer has ended. It listens from the start but does not
 /// answer before the engine is there: a router takes that for a worker that is still being dialled.
 ///
@@ -55,9 +66,11 @@ pub async fn serve(engine: Arc<dyn Engine>, bounds: Bounds, listener: TcpListene
     let services = grpc::Services::new(proto::FILE_DESCRIPTOR_SET)?.with(service.clone().into_server());
     let served = services.serve(listener, drain.clone()).await;
     // Answers that nobody reads now may still be asked for by another router on an open exchange, or end by themselves.
-    tokio::select! {
-        () = service.drained() => {}
-        () = drain.cut() => {}
+    if served.is_ok() {
+        tokio::select! {
+            () = service.drained() => {}
+            () = drain.cut() => {}
+        }
     }
     engine.stop().await;
     Ok(served?)

@@ -173,7 +173,7 @@ impl Prepared for Ready {
 /// A vector of length 1 that hangs on the text alone.
 fn vector(text: &str) -> Vec<f32> {
     let seed = oracle::hash([text.as_bytes()]);
-    let component = |index: u64| (oracle::mix(seed ^ index) >> 40) as f32 / (1u32 << 23) as f32 - 1.0;
+    let component = |index: u64| f32::from((oracle::mix(seed ^ index) >> 48) as u16) / 32_768.0 - 1.0;
     let values: Vec<f32> = (0..DIMENSIONS as u64).map(component).collect();
     let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
     values.into_iter().map(|value| value / length).collect()

@@ -24,6 +24,7 @@ pub enum Kind {
 /// The settings of a worker.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Worker")]
+#[group(skip)]
 pub struct Settings {
     /// Where the worker listens for routers
     #[arg(long, env = "UNBROKEN_WORKER", default_value = "127.0.0.1:50061", value_name = "HOST:PORT")]
@@ -56,4 +57,34 @@ const DEFAULT_KIND: Kind = Kind::Openai;
 /// The queue where no setting says: long enough for a burst, short enough that who waits is still there.
 pub(crate) fn default_queue(seats: u32) -> u32 {
     (seats / 2).max(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        process: chassis::process::Process,
+        #[command(flatten)]
+        worker: Settings,
+    }
+
+    #[test]
+    fn the_settings_stand_beside_those_of_the_process() {
+        Command::command().debug_assert();
+        let command = Command::parse_from(["worker", "--engine", "scripted", "--script-seats", "3"]);
+        assert_eq!((command.worker.engine, command.worker.scripted.script_seats), (Kind::Scripted, 3));
+        assert_eq!(command.process.log, "info");
+    }
+
+    #[test]
+    fn the_defaults_of_an_engines_settings_are_those_of_its_flags() {
+        let worker = Command::parse_from(["worker"]).worker;
+        assert_eq!(format!("{:?}", worker.scripted), format!("{:?}", scripted::Settings::default()));
+        assert_eq!(format!("{:?}", worker.openai), format!("{:?}", openai::Settings::default()));
+    }
 }

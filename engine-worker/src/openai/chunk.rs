@@ -62,10 +62,11 @@ struct Logprobs {
 #[derive(Deserialize)]
 struct Logprob {
     token: String,
-    logprob: f32,
+    #[serde(rename = "logprob")]
+    value: f32,
     bytes: Option<Vec<u8>>,
-    #[serde(default)]
-    top_logprobs: Vec<Logprob>,
+    #[serde(default, rename = "top_logprobs")]
+    top: Vec<Logprob>,
 }
 
 #[derive(Deserialize)]
@@ -218,8 +219,8 @@ fn logprob(told: Logprob) -> TokenLogprob {
     TokenLogprob {
         bytes: told.bytes.unwrap_or_else(|| told.token.clone().into_bytes()),
         token: told.token,
-        logprob: told.logprob,
-        top: told.top_logprobs.into_iter().map(logprob).collect(),
+        logprob: told.value,
+        top: told.top.into_iter().map(logprob).collect(),
     }
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 /// The settings of the engine that speaks to an OpenAI-compatible server.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Engine: openai")]
+#[group(skip)]
 pub struct Settings {
     /// The server's base address, such as http://127.0.0.1:8000/v1
     #[arg(long, env = "UNBROKEN_UPSTREAM", value_name = "URL")]
@@ -43,7 +44,7 @@ impl Default for Settings {
             upstream_key_file: None,
             upstream_seats: 64,
             upstream_connect: Duration::from_secs(3),
-            upstream_first_token: Duration::from_secs(120),
+            upstream_first_token: Duration::from_mins(2),
             upstream_idle: Duration::from_secs(30),
             upstream_refresh: Duration::from_secs(30),
         }

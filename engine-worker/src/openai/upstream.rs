@@ -78,6 +78,7 @@ impl Upstream {
                 Some(super::Secret::from(text.trim().to_owned()))
             }
         };
+        let key = key.filter(|key| !key.reveal().is_empty());
         // One provider for the process; somebody else may have chosen it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()

@@ -7,7 +7,7 @@ use proto::v1::Failure;
 const OPEN: &str = "[[script";
 const CLOSE: &str = "]]";
 /// The longest pause that a message can ask for: seats are held meanwhile.
-const PAUSE_MOST: Duration = Duration::from_secs(3600);
+const PAUSE_MOST: Duration = Duration::from_hours(1);
 /// The most tokens that a message can ask for; a journal takes fewer.
 const TOKENS_MOST: u32 = 1_000_000;
 /// The longest `id`.
@@ -78,7 +78,7 @@ fn wrong(message: String) -> Failure {
     Failure::invalid("messages", message)
 }
 
-fn number<N: FromStr + PartialOrd + std::fmt::Display>(key: &str, value: &str, most: N) -> Result<N, Failure> {
+fn number<N: Copy + FromStr + PartialOrd + std::fmt::Display>(key: &str, value: &str, most: N) -> Result<N, Failure> {
     match value.parse() {
         Ok(number) if number <= most => Ok(number),
         _ => Err(wrong(format!("{OPEN} {key}={value}: expected a number from 0 to {most}"))),

@@ -27,7 +27,7 @@ const BURST: u32 = 32;
 /// Tokens that are made before other tasks of the process have their turn.
 const TURN: u32 = 2048;
 /// Where nothing is due: looked at again after this.
-const FAR: Duration = Duration::from_secs(3600);
+const FAR: Duration = Duration::from_hours(1);
 
 /// What the engine asks of its task.
 pub(super) enum Order {
@@ -95,7 +95,7 @@ pub(super) struct Scheduler {
     /// The next due one first.
     running: BinaryHeap<Reverse<Box<Running>>>,
     /// Those that a fault has stalled: they wait to be cancelled.
-    stalled: Vec<Box<Running>>,
+    stalled: Vec<Running>,
 }
 
 impl Scheduler {
@@ -187,7 +187,7 @@ impl Scheduler {
                     };
                     self.running.push(Reverse(running));
                 }
-                Step::Stalled => self.stalled.push(running),
+                Step::Stalled => self.stalled.push(*running),
                 Step::Broken => running.answer.fail(Failure::new(Reason::Upstream, "the script breaks off here")),
                 Step::Whole => running.answer.finish(running.plan.ends()),
                 Step::Over => {}

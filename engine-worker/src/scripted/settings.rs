@@ -8,6 +8,7 @@ use clap::Args;
 /// The settings of the scripted engine.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Engine: scripted")]
+#[group(skip)]
 pub struct Settings {
     /// The name under which the script answers
     #[arg(long, env = "UNBROKEN_SCRIPT_MODEL", default_value = "scripted", value_name = "NAME")]

@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(400);
 /// Two messages are at least this far apart: under load everything changes all the time.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The longest silence that can be asked for.
-const INTERVAL_MOST: Duration = Duration::from_secs(60);
+const INTERVAL_MOST: Duration = Duration::from_mins(1);
 
 struct Watch {
     answers: Arc<Answers>,

@@ -33,7 +33,7 @@ pub(crate) fn bounds() -> Bounds {
     Bounds {
         queue: 4,
         unattended_grace: Duration::from_secs(30),
-        retention: Duration::from_secs(60),
+        retention: Duration::from_mins(1),
     }
 }
 

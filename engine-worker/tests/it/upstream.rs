@@ -105,7 +105,7 @@ async fn embeddings(Json(body): Json<Value>) -> Json<Value> {
     Json(json!({"data": data, "usage": {"prompt_tokens": 5}}))
 }
 
-async fn upstream(does: Does) -> (String, Arc<Seen>) {
+fn upstream(does: Does) -> (String, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
     let models = json!({"data": [{"id": "m", "created": 7, "max_model_len": 4096}]});
     let router = Router::new()
@@ -132,7 +132,7 @@ async fn worker(does: Does) -> (Worker, Arc<Seen>) {
 }
 
 async fn worker_with(does: Does, settings: Settings) -> (Worker, Arc<Seen>) {
-    let (address, seen) = upstream(does).await;
+    let (address, seen) = upstream(does);
     let drain = Drain::new();
     let settings = Settings {
         upstream: Some(address),
@@ -157,7 +157,7 @@ fn event(data: &Value) -> String {
     format!("data: {data}\n\n")
 }
 
-fn delta(delta: Value) -> String {
+fn delta(delta: &Value) -> String {
     event(&json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]}))
 }
 
@@ -178,10 +178,10 @@ fn pieces(events: &[String]) -> Vec<Vec<u8>> {
 
 fn hello() -> Vec<String> {
     vec![
-        delta(json!({"role": "assistant", "content": ""})),
-        delta(json!({"reasoning_content": "hm"})),
-        delta(json!({"content": "Grüße "})),
-        delta(json!({"content": "🙂"})),
+        delta(&json!({"role": "assistant", "content": ""})),
+        delta(&json!({"reasoning_content": "hm"})),
+        delta(&json!({"content": "Grüße "})),
+        delta(&json!({"content": "🙂"})),
         finish("stop"),
         usage(),
         DONE.to_owned(),
@@ -225,7 +225,7 @@ async fn bytes_may_be_split_anywhere_also_inside_a_character() {
 
 #[tokio::test]
 async fn calls_of_functions_are_passed_on_piece_by_piece() {
-    let call = |piece: Value| delta(json!({"tool_calls": [piece]}));
+    let call = |piece: Value| delta(&json!({"tool_calls": [piece]}));
     let got = answer_to(Does::Streams(pieces(&[
         call(json!({"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": ""}})),
         call(json!({"index": 0, "function": {"arguments": "{\"a\":"}})),
@@ -266,7 +266,7 @@ async fn a_stream_that_is_cut_is_a_failure_and_not_an_end() {
 #[tokio::test]
 async fn an_error_in_the_middle_keeps_what_came_and_says_why() {
     let error = event(&json!({"error": {"message": "out of memory", "code": 500}}));
-    let got = answer_to(Does::Streams(pieces(&[delta(json!({"content": "so"})), error, DONE.to_owned()]))).await;
+    let got = answer_to(Does::Streams(pieces(&[delta(&json!({"content": "so"})), error, DONE.to_owned()]))).await;
     assert_eq!(got.text(), "so");
     assert_eq!(got.failure().reason(), Reason::Upstream);
     assert!(got.failure().message.contains("out of memory"));

@@ -35,13 +35,13 @@ impl Answers {
     /// The request is wrong, the name is taken, too many are on their way, or the worker is draining.
     pub(in crate::service) fn enter(self: &Arc<Self>, mut request: GenerateRequest) -> Result<Starting, Failure> {
         self.refuse_if_draining()?;
+        let stream_id = name(&mut request)?;
         let chat = request
             .request
             .as_ref()
             .ok_or_else(|| Failure::invalid("request", "request is missing"))?;
         request::check(chat)?;
         let log = Log::new(&request, chat);
-        let stream_id = name(&mut request)?;
         let mut known = self.shelf.lock();
         let Entered { record, writer, replaced } = known.enter(&request, stream_id, || self.admission.full())?;
         let reader = record.journal.reader(0);
@@ -102,7 +102,7 @@ impl Starting {
             mut place,
             attached,
             request,
-            log,
+            mut log,
         } = self;
         let (answers, record) = (Arc::clone(&place.answers), Arc::clone(&place.record));
         let seated = tokio::select! {
@@ -178,6 +178,7 @@ struct Log {
     span: Span,
     stream_id: String,
     request_id: String,
+    model: String,
     arrived: Instant,
 }
 
@@ -198,12 +199,14 @@ impl Log {
             span,
             stream_id: request.stream_id.clone(),
             request_id: chat.request_id.clone(),
+            model: String::new(),
             arrived: Instant::now(),
         }
     }
 
-    fn begun(&self, head: &Head) {
+    fn begun(&mut self, head: &Head) {
         self.span.record("model", head.model.as_str());
+        self.model.clone_from(&head.model);
     }
 
     fn ended(&self, ending: &Ending) {
@@ -216,6 +219,7 @@ impl Log {
             parent: &self.span,
             stream_id = self.stream_id,
             request_id = self.request_id,
+            model = self.model,
             outcome = ending.outcome,
             prompt_tokens = usage.prompt_tokens,
             cached_tokens = usage.cached_tokens,
