@@ -2,3 +2,6 @@
 
 pub mod answer;
 pub mod engine;
+#[cfg(feature = "llama")]
+pub mod llama;
+pub mod model;
