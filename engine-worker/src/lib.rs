@@ -3,11 +3,15 @@
 //! Read it in the order of a request: [`service`] takes it from a router, `admission` finds it seats, an [`engine::Engine`]
 //! makes its entries and writes them through an [`answer::Answer`], and the service sends what readers want of the journal.
 //!
-//! The engines: [`scripted`] says what it is told, [`openai`] asks a server that speaks OpenAI's API.
+//! The engines: `llama` runs a model in this process ([`model`] finds its file), [`openai`] asks a server that speaks OpenAI's API,
+//! and [`scripted`] says what it is told.
 
 pub mod admission;
 pub mod answer;
 pub mod engine;
+#[cfg(feature = "llama")]
+pub mod llama;
+pub mod model;
 pub mod openai;
 mod request;
 mod run;

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         "unbroken-worker",
         |command: &Command| command.process.clone(),
         |command, drain| async move {
-            let listener = listen(&command.worker.worker_listen, "UNBROKEN_WORKER")?;
+            let listener = listen(&command.worker.worker_listen, "UNBROKEN_WORKER_LISTEN")?;
             let grace = command.process.grace;
             let served = drain
                 .serve(grace, engine_worker::run(command.worker, listener, drain.clone()))

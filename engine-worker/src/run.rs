@@ -5,6 +5,8 @@ use std::sync::Arc;
 use chassis::{drain::Drain, grpc};
 use tokio::net::TcpListener;
 
+#[cfg(feature = "llama")]
+use crate::llama;
 use crate::{
     engine::Engine,
     openai, scripted,
@@ -21,9 +23,10 @@ pub enum Error {
     /// The engine that speaks to an OpenAI-compatible server cannot start.
     #[error(transparent)]
     Openai(#[from] openai::Error),
-    /// This build has the engine's name and not the engine.
-    #[error("UNBROKEN_ENGINE: the engine {0} is not part of this build")]
-    Missing(&'static str),
+    /// The llama engine cannot start.
+    #[cfg(feature = "llama")]
+    #[error(transparent)]
+    Llama(#[from] llama::Error),
     /// The listener failed.
     #[error(transparent)]
     Serve(#[from] grpc::Error),
@@ -33,7 +36,9 @@ impl Error {
     /// Whether a setting is at fault: the process exits with 64 then.
     pub fn is_of_setting(&self) -> bool {
         match self {
-            Self::Scripted(scripted::Error::NoModel) | Self::Missing(_) => true,
+            Self::Scripted(scripted::Error::NoModel) => true,
+            #[cfg(feature = "llama")]
+            Self::Llama(_) => false,
             Self::Openai(error) => !matches!(error, openai::Error::Client(_)),
             Self::Serve(_) => false,
         }
@@ -79,7 +84,7 @@ pub async fn serve(engine: Arc<dyn Engine>, bounds: Bounds, listener: TcpListene
 async fn engine(settings: &Settings, drain: &Drain) -> Result<Arc<dyn Engine>, Error> {
     Ok(match settings.engine {
         #[cfg(feature = "llama")]
-        Kind::Llama => return Err(Error::Missing("llama")),
+        Kind::Llama => llama::Llama::load(settings.llama.clone()).await?,
         Kind::Openai => openai::Openai::connect(&settings.openai, drain).await?,
         Kind::Scripted => scripted::Scripted::start(&settings.scripted, drain)?,
     })

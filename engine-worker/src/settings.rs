@@ -7,6 +7,8 @@ use std::time::Duration;
 use chassis::setting;
 use clap::{Args, ValueEnum};
 
+#[cfg(feature = "llama")]
+use crate::llama;
 use crate::{openai, scripted};
 
 /// What runs the model.
@@ -27,7 +29,7 @@ pub enum Kind {
 #[group(skip)]
 pub struct Settings {
     /// Where the worker listens for routers
-    #[arg(long, env = "UNBROKEN_WORKER", default_value = "127.0.0.1:50061", value_name = "HOST:PORT")]
+    #[arg(long, env = "UNBROKEN_WORKER_LISTEN", default_value = "127.0.0.1:50061", value_name = "HOST:PORT")]
     pub worker_listen: String,
     /// What runs the model
     #[arg(long = "engine", id = "worker_engine", env = "UNBROKEN_ENGINE", value_enum, default_value_t = DEFAULT_KIND, value_name = "ENGINE")]
@@ -41,6 +43,10 @@ pub struct Settings {
     /// How long an ended answer can be read again
     #[arg(long, env = "UNBROKEN_WORKER_RETENTION", default_value = "15m", value_parser = setting::duration, value_name = "TIME")]
     pub worker_retention: Duration,
+    /// Settings of the llama engine
+    #[cfg(feature = "llama")]
+    #[command(flatten)]
+    pub llama: llama::Settings,
     /// Settings of the engine that speaks to an OpenAI-compatible server
     #[command(flatten)]
     pub openai: openai::Settings,

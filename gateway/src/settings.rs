@@ -8,6 +8,7 @@ use clap::Args;
 /// The settings of a gateway.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Gateway")]
+#[group(skip)]
 pub struct Settings {
     /// Where to serve HTTP
     #[arg(long, env = "UNBROKEN_HTTP", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]

@@ -16,6 +16,7 @@ use crate::{
 /// Settings that every process has.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Process")]
+#[group(skip)]
 pub struct Process {
     /// What to log: a level, or a filter such as `info,router=debug`
     #[arg(long, env = "UNBROKEN_LOG", default_value = "info", value_name = "FILTER")]

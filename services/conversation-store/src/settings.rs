@@ -15,6 +15,7 @@ const FILE: &str = "unbroken.db";
 /// Settings of the conversation store.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Conversation store")]
+#[group(skip)]
 pub struct Settings {
     /// Where the store listens for gRPC
     #[arg(long, env = "UNBROKEN_STORE_LISTEN", default_value = "127.0.0.1:50071", value_name = "HOST:PORT")]

@@ -8,6 +8,7 @@ use clap::Args;
 /// Settings of the router.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Router")]
+#[group(skip)]
 pub struct Settings {
     /// Where to serve gRPC (ChatService)
     #[arg(long, env = "UNBROKEN_GRPC", default_value = "127.0.0.1:50051", value_name = "HOST:PORT")]

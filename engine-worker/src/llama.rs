@@ -1,0 +1,371 @@
+//! The `llama` engine: llama.cpp in this process, one model, continuous batching.
+//!
+//! [`Llama::load`] loads the model and starts one thread, the [`scheduler`], which owns all that llama.cpp changes. What can be done
+//! without it is done before: [`Engine::prepare`] renders the chat template, tokenises, compiles the grammar and replays a resume point.
+//!
+//! The files, as an answer passes them: `request` (with `template` and `grammar`) → `scheduler` (with `slots`, `cache`, `batch`) → `sample` →
+//! `choice` (with `utf8` and `stop`) → [`Answer`]. All but `cache`, `scheduler` and `embed` are pure.
+//!
+//! Does not know the wire, the journal's readers or the queue before the seats: that is the service.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{SyncSender, TrySendError, sync_channel},
+    },
+    thread::{JoinHandle, available_parallelism},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use async_trait::async_trait;
+use llama_cpp_2::{
+    llama_backend::LlamaBackend,
+    model::{LlamaModel, params::LlamaModelParams},
+};
+use parking_lot::Mutex;
+use proto::v1::{EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model, Reason};
+use tokio::sync::oneshot;
+
+use crate::{
+    answer::Answer,
+    engine::{Engine, Prepared, Vitals},
+    model,
+};
+
+mod batch;
+mod cache;
+mod choice;
+mod embed;
+mod gauges;
+mod grammar;
+mod log;
+mod request;
+mod sample;
+mod scheduler;
+mod settings;
+mod slots;
+mod stop;
+mod template;
+mod tokens;
+mod utf8;
+
+use gauges::Gauges;
+use request::Work;
+use scheduler::{Command, Embed, Start};
+use template::ChatTemplate;
+use tokens::Vocabulary;
+
+pub use settings::Settings;
+
+/// Commands that may wait for the scheduler, which takes all of them between two steps.
+const COMMANDS: usize = 256;
+/// Prompt tokens in one step while answers run: what they wait for a newcomer, on a CPU and where a GPU helps.
+const PREFILL_BESIDE: (usize, usize) = (32, 512);
+/// And while none runs: what a newcomer waits for the one before it.
+const PREFILL_ALONE: (usize, usize) = (128, 2048);
+
+/// Why the engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no model file.
+    #[error(transparent)]
+    Model(#[from] model::Error),
+    /// llama.cpp cannot load it.
+    #[error("llama.cpp cannot load the model {path}: {said}")]
+    Load {
+        /// The model file.
+        path: PathBuf,
+        /// What llama.cpp said.
+        said: String,
+    },
+    /// The model's chat template is none.
+    #[error("the model's chat template cannot be read: {0}")]
+    Template(minijinja::Error),
+    /// There is no memory for the context, most likely.
+    #[error("llama.cpp cannot make a context; fewer or smaller ones take less memory (--llama-seats, --llama-context): {said}")]
+    Context {
+        /// What llama.cpp said.
+        said: String,
+    },
+    /// llama.cpp could not be set up.
+    #[error("llama.cpp cannot start: {0}")]
+    Backend(llama_cpp_2::LlamaCppError),
+    /// The processor lacks what the engine was compiled for.
+    #[error(
+        "this processor has no {0}, which this build of the llama engine needs; use another engine, or a build with the feature `dynamic-backends`"
+    )]
+    Processor(&'static str),
+    /// No thread.
+    #[error("the engine's thread cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The engine.
+pub struct Llama {
+    loaded: Arc<Loaded>,
+    gauges: Arc<Gauges>,
+    created: i64,
+    commands: SyncSender<Command>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The model, and all that does not change while it runs.
+struct Loaded {
+    model: LlamaModel,
+    backend: Arc<LlamaBackend>,
+    vocabulary: Arc<Vocabulary>,
+    template: ChatTemplate,
+    /// The text of the token that begins an input.
+    bos: String,
+    id: String,
+    seats: u32,
+    /// Tokens that each seat holds.
+    context: usize,
+    /// Tokens that the model was trained with.
+    trained: u32,
+    threads: i32,
+    exact: bool,
+    gpu: bool,
+    chat: bool,
+}
+
+impl Loaded {
+    /// Cells of the KV cache.
+    fn cells(&self) -> u32 {
+        u32::try_from(self.context).unwrap_or(u32::MAX).saturating_mul(self.seats)
+    }
+
+    fn limits(&self) -> batch::Limits {
+        let of = |(cpu, gpu): (usize, usize)| if self.gpu { gpu } else { cpu };
+        // llama.cpp makes n_batch no larger than the context: no more than the smallest context may hold.
+        let prefill_alone = of(PREFILL_ALONE).min(self.context / 2);
+        batch::Limits {
+            tokens: prefill_alone + self.seats as usize,
+            prefill_beside: of(PREFILL_BESIDE).min(prefill_alone),
+            prefill_alone,
+        }
+    }
+}
+
+impl Llama {
+    /// Gets the model file, loads it and starts the scheduler.
+    ///
+    /// # Errors
+    /// [`enum@Error`].
+    pub async fn load(settings: Settings) -> Result<Arc<Self>, Error> {
+        check_processor()?;
+        let path = model::locate(&settings.source).await?;
+        tokio::task::spawn_blocking(move || Self::open(&settings, path))
+            .await
+            .unwrap_or_else(|panicked| Err(Error::Thread(panicked.into())))
+    }
+
+    fn open(settings: &Settings, path: PathBuf) -> Result<Arc<Self>, Error> {
+        let loaded = Arc::new(load(settings, path)?);
+        let gauges = Arc::new(Gauges::new());
+        let (commands, receiver) = sync_channel(COMMANDS);
+        let thread = scheduler::spawn(Arc::clone(&loaded), Arc::clone(&gauges), receiver)?;
+        tracing::info!(
+            model = loaded.id,
+            seats = loaded.seats,
+            context = loaded.context,
+            threads = loaded.threads,
+            exact = loaded.exact,
+            gpu = loaded.gpu,
+            "the model is loaded"
+        );
+        Ok(Arc::new(Self {
+            loaded,
+            gauges,
+            created: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0)),
+            commands,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+}
+
+/// The processor features that llama.cpp's static build is compiled for; without them it would die of an illegal instruction.
+fn check_processor() -> Result<(), Error> {
+    #[cfg(all(target_arch = "x86_64", not(feature = "dynamic-backends")))]
+    for (name, present) in [
+        ("AVX2", is_x86_feature_detected!("avx2")),
+        ("FMA", is_x86_feature_detected!("fma")),
+        ("F16C", is_x86_feature_detected!("f16c")),
+        ("BMI2", is_x86_feature_detected!("bmi2")),
+    ] {
+        if !present {
+            return Err(Error::Processor(name));
+        }
+    }
+    Ok(())
+}
+
+/// llama.cpp's global state: made once, and there as long as anything uses it.
+fn backend() -> Result<Arc<LlamaBackend>, Error> {
+    static BACKEND: Mutex<std::sync::Weak<LlamaBackend>> = Mutex::new(std::sync::Weak::new());
+    let mut kept = BACKEND.lock();
+    if let Some(backend) = kept.upgrade() {
+        return Ok(backend);
+    }
+    log::redirect();
+    let backend = Arc::new(LlamaBackend::init().map_err(Error::Backend)?);
+    *kept = Arc::downgrade(&backend);
+    Ok(backend)
+}
+
+fn load(settings: &Settings, path: PathBuf) -> Result<Loaded, Error> {
+    let backend = backend()?;
+    let gpu = backend.supports_gpu_offload() && settings.llama_gpu_layers != Some(0);
+    let mut parameters = LlamaModelParams::default();
+    if let Some(layers) = settings.llama_gpu_layers {
+        parameters = parameters.with_n_gpu_layers(layers);
+    }
+    let model = LlamaModel::load_from_file(&backend, &path, &parameters).map_err(|_| Error::Load {
+        path: path.clone(),
+        said: log::last_error(),
+    })?;
+    let vocab = model.vocab();
+    let text = |token| String::from_utf8_lossy(&vocab.token_to_piece(token, true, None)).into_owned();
+    let special = |token: llama_cpp_2::token::LlamaToken| if token.0 < 0 { String::new() } else { text(token) };
+    let (bos, eos) = (special(vocab.bos()), special(vocab.eos()));
+    let source = model.meta_val_str("tokenizer.chat_template").ok();
+    let template = ChatTemplate::new(source, bos.clone(), eos).map_err(Error::Template)?;
+    let trained = model.n_ctx_train();
+    let architecture = model.meta_val_str("general.architecture").unwrap_or_default();
+    let cores = settings
+        .llama_threads
+        .unwrap_or_else(|| available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)));
+    Ok(Loaded {
+        vocabulary: Arc::new(Vocabulary::read(&model)),
+        template,
+        bos,
+        id: settings.source.name(&path),
+        seats: settings.llama_seats,
+        context: settings.llama_context.min(trained) as usize,
+        trained,
+        threads: i32::try_from(cores).unwrap_or(1),
+        exact: settings.llama_exact && !gpu,
+        gpu,
+        chat: !architecture.contains("bert"),
+        backend,
+        model,
+    })
+}
+
+#[async_trait]
+impl Engine for Llama {
+    fn models(&self) -> Vec<Model> {
+        vec![Model {
+            id: self.loaded.id.clone(),
+            context_length: u32::try_from(self.loaded.context).unwrap_or(u32::MAX),
+            created: self.created,
+            chat: self.loaded.chat,
+            embeddings: true,
+            continuation: true,
+            engine: "llama".into(),
+        }]
+    }
+
+    fn seats(&self) -> u32 {
+        self.loaded.seats
+    }
+
+    async fn prepare(&self, request: GenerateRequest) -> Result<Box<dyn Prepared>, Failure> {
+        if !self.loaded.chat {
+            return Err(Failure::new(Reason::Unsupported, "this model makes vectors only"));
+        }
+        let loaded = Arc::clone(&self.loaded);
+        let work = blocking(move || Work::check(&loaded, &request)).await?;
+        Ok(Box::new(Ready {
+            work,
+            model: self.loaded.id.clone(),
+            commands: self.commands.clone(),
+        }))
+    }
+
+    fn vitals(&self) -> Vitals {
+        Vitals {
+            kv_cells: self.loaded.cells(),
+            kv_used: self.gauges.used(),
+            last_step_age: self.gauges.step_age(),
+        }
+    }
+
+    async fn embed(&self, request: EmbedRequest) -> Result<EmbedResponse, Failure> {
+        if !request.model.is_empty() && request.model != self.loaded.id {
+            return Err(Failure {
+                param: "model".into(),
+                ..Failure::new(Reason::ModelNotFound, format!("there is no model `{}` here", request.model))
+            });
+        }
+        let loaded = Arc::clone(&self.loaded);
+        let inputs = blocking(move || embed::check(&loaded, &request)).await?;
+        let (reply, response) = oneshot::channel();
+        self.commands
+            .try_send(Command::Embed(Embed { inputs, reply }))
+            .map_err(|error| refusal(&error))?;
+        let response = response
+            .await
+            .unwrap_or_else(|_| Err(Failure::new(Reason::Unavailable, "the engine has stopped")))?;
+        Ok(EmbedResponse {
+            model: self.loaded.id.clone(),
+            ..response
+        })
+    }
+
+    async fn stop(&self) {
+        let Some(thread) = self.thread.lock().take() else { return };
+        let commands = self.commands.clone();
+        let _ = tokio::task::spawn_blocking(move || {
+            let _ = commands.send(Command::Stop);
+            let _ = thread.join();
+        })
+        .await;
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Failure::new(Reason::Internal, "the engine failed at this request")))
+}
+
+fn refusal(error: &TrySendError<Command>) -> Failure {
+    match error {
+        TrySendError::Full(_) => Failure::new(Reason::QueueFull, "the engine has too much to do"),
+        TrySendError::Disconnected(_) => Failure::new(Reason::Unavailable, "the engine has stopped"),
+    }
+}
+
+/// An answer that can begin.
+struct Ready {
+    work: Work,
+    model: String,
+    commands: SyncSender<Command>,
+}
+
+impl Prepared for Ready {
+    fn model(&self) -> String {
+        self.model.clone()
+    }
+
+    fn prompt_tokens(&self) -> u32 {
+        u32::try_from(self.work.prompt.len()).unwrap_or(u32::MAX)
+    }
+
+    fn seats(&self) -> u32 {
+        u32::try_from(self.work.choices.len()).unwrap_or(u32::MAX)
+    }
+
+    fn begin(self: Box<Self>, answer: Answer) {
+        let start = Box::new(Start { work: self.work, answer });
+        if let Err(error) = self.commands.try_send(Command::Start(start)) {
+            let failure = refusal(&error);
+            if let TrySendError::Full(Command::Start(start)) | TrySendError::Disconnected(Command::Start(start)) = error {
+                start.answer.fail(failure);
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! What a request asks of this engine, checked: a prompt in tokens, and choices to make for it.
+//!
+//! [`Llama::prepare`](super::Llama) calls it, off the async threads: a long prompt takes its time. Nothing is begun here.
+
+use std::sync::Arc;
+
+use proto::v1::{ChatRequest, ChoiceEnd, Failure, FinishReason, GenerateRequest, Reason, ResumePoint, Sampling};
+
+use super::{
+    Loaded,
+    choice::{Choice, Taken},
+    grammar::Grammar,
+    sample,
+    tokens::id,
+};
+
+/// The most choices, as `chat.proto` says.
+const MAX_CHOICES: u32 = 8;
+/// The most stop strings, and their longest in bytes, likewise.
+const MAX_STOPS: usize = 16;
+const MAX_STOP_BYTES: usize = 256;
+/// The most biased tokens, likewise.
+const MAX_BIASES: usize = 1024;
+/// The most alternatives to each token, likewise.
+const MAX_TOP_LOGPROBS: u32 = 20;
+
+/// An answer to make.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// The input, at least one token.
+    pub(super) prompt: Vec<u32>,
+    /// Its choices, in order; those that go on have what was made before.
+    pub(super) choices: Vec<Choice>,
+    /// How tokens are chosen.
+    pub(super) sampling: sample::Settings,
+    /// How many alternatives to report, if log probabilities are wanted.
+    pub(super) logprobs: Option<usize>,
+}
+
+impl Work {
+    /// Checks a request.
+    ///
+    /// # Errors
+    /// Which field is wrong, and what was expected; or the input is too long.
+    pub(super) fn check(loaded: &Loaded, request: &GenerateRequest) -> Result<Self, Failure> {
+        let chat = request.request.clone().unwrap_or_default();
+        if !chat.model.is_empty() && chat.model != loaded.id {
+            return Err(Failure {
+                param: "model".into(),
+                ..Failure::new(
+                    Reason::ModelNotFound,
+                    format!("there is no model `{}` here, but `{}`", chat.model, loaded.id),
+                )
+            });
+        }
+        let count = chat.n.max(1);
+        let most = MAX_CHOICES.min(loaded.seats);
+        if count > most {
+            return Err(Failure::invalid(
+                "n",
+                format!("{count} choices were asked for, and at most {most} can be made at once"),
+            ));
+        }
+        let asked = chat.sampling.clone().unwrap_or_default();
+        let sampling = sampling(&asked, &request.stream_id)?;
+        let stops = stops(&asked.stop)?;
+        let grammar = Grammar::compile(&loaded.model, &loaded.vocabulary, chat.response_format.as_ref())?;
+        let prompt = tokenise(loaded, &chat)?;
+        let left = loaded.context - prompt.len();
+        let most = match chat.max_tokens {
+            Some(0) => return Err(Failure::invalid("max_tokens", "it must be at least 1")),
+            Some(most) => left.min(most as usize),
+            None => left,
+        };
+        let mut choices: Vec<Choice> = (0..count)
+            .map(|index| Choice::new(index, most, Arc::clone(&stops), grammar.clone()))
+            .collect();
+        for point in &request.resume {
+            replay(loaded, &mut choices, point, request.position)?;
+        }
+        let logprobs = asked.logprobs.then_some(asked.top_logprobs.min(MAX_TOP_LOGPROBS) as usize);
+        Ok(Self {
+            prompt,
+            choices,
+            sampling,
+            logprobs,
+        })
+    }
+}
+
+/// Renders the conversation and tokenises it.
+fn tokenise(loaded: &Loaded, chat: &ChatRequest) -> Result<Vec<u32>, Failure> {
+    let text = loaded.template.render(chat)?;
+    let vocab = loaded.model.vocab();
+    let add_special = loaded.bos.is_empty() || !text.starts_with(&loaded.bos); // many templates bring it themselves
+    let tokens: Vec<u32> = vocab.tokenize(text.as_bytes(), add_special, true).into_iter().map(id).collect();
+    if tokens.is_empty() {
+        return Err(Failure::invalid("messages", "the conversation is empty"));
+    }
+    if tokens.len() >= loaded.context {
+        let message = format!(
+            "the conversation takes {} tokens, and the model's context holds {} with at least one for the answer",
+            tokens.len(),
+            loaded.context
+        );
+        return Err(Failure {
+            param: "messages".into(),
+            ..Failure::new(Reason::ContextLengthExceeded, message)
+        });
+    }
+    Ok(tokens)
+}
+
+fn sampling(asked: &Sampling, stream_id: &str) -> Result<sample::Settings, Failure> {
+    let defaults = sample::Settings::default();
+    if asked.logit_bias.len() > MAX_BIASES {
+        return Err(Failure::invalid("logit_bias", format!("at most {MAX_BIASES} tokens can be biased")));
+    }
+    if asked.top_logprobs > MAX_TOP_LOGPROBS {
+        return Err(Failure::invalid("top_logprobs", format!("at most {MAX_TOP_LOGPROBS} are reported")));
+    }
+    let mut bias: Vec<(u32, f32)> = asked.logit_bias.iter().map(|(&id, &bias)| (id, bias)).collect();
+    bias.sort_unstable_by_key(|(id, _)| *id);
+    for (_, bias) in &bias {
+        within("logit_bias", Some(*bias), -100.0, 100.0, 0.0)?;
+    }
+    Ok(sample::Settings {
+        temperature: within("temperature", asked.temperature, 0.0, 2.0, defaults.temperature)?,
+        top_p: within("top_p", asked.top_p, f32::MIN_POSITIVE, 1.0, defaults.top_p)?,
+        top_k: asked.top_k.map_or(defaults.top_k, |most| most as usize),
+        min_p: within("min_p", asked.min_p, 0.0, 1.0, defaults.min_p)?,
+        frequency_penalty: within("frequency_penalty", asked.frequency_penalty, -2.0, 2.0, defaults.frequency_penalty)?,
+        presence_penalty: within("presence_penalty", asked.presence_penalty, -2.0, 2.0, defaults.presence_penalty)?,
+        repetition_penalty: within(
+            "repetition_penalty",
+            asked.repetition_penalty,
+            f32::MIN_POSITIVE,
+            f32::MAX,
+            defaults.repetition_penalty,
+        )?,
+        bias,
+        seed: asked.seed.unwrap_or_else(|| seed_of(stream_id)),
+    })
+}
+
+/// A seed for a request without one: the same wherever the answer goes on. FNV-1a (RFC 9923).
+fn seed_of(stream_id: &str) -> u64 {
+    stream_id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+fn within(field: &str, value: Option<f32>, low: f32, high: f32, default: f32) -> Result<f32, Failure> {
+    match value {
+        None => Ok(default),
+        Some(value) if (low..=high).contains(&value) => Ok(value),
+        Some(value) => {
+            let range = if high < f32::MAX {
+                format!("from {low} to {high}")
+            } else {
+                "over 0".to_owned()
+            };
+            Err(Failure::invalid(field, format!("it is {value}, and must be {range}")))
+        }
+    }
+}
+
+fn stops(asked: &[String]) -> Result<Arc<[String]>, Failure> {
+    if asked.len() > MAX_STOPS {
+        return Err(Failure::invalid("stop", format!("at most {MAX_STOPS} stop strings are taken")));
+    }
+    if asked.iter().any(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES) {
+        return Err(Failure::invalid("stop", format!("a stop string has 1 to {MAX_STOP_BYTES} bytes")));
+    }
+    Ok(asked.into())
+}
+
+/// Brings a choice to where another worker left it. Nothing of that is emitted again.
+fn replay(loaded: &Loaded, choices: &mut [Choice], point: &ResumePoint, position: u32) -> Result<(), Failure> {
+    let wrong = |what: &str| Failure::invalid("resume", format!("choice {}: {what}", point.choice));
+    let alone = choices.len() == 1;
+    let choice = choices
+        .get_mut(point.choice as usize)
+        .ok_or_else(|| wrong("there is no such choice"))?;
+    let mut released = String::new();
+    for &token in &point.token_ids {
+        if token as usize >= loaded.vocabulary.len() || loaded.vocabulary.is_eog(token) {
+            return Err(wrong("its tokens are not of this model"));
+        }
+        if choice.end.is_some() {
+            return Err(wrong("its tokens go on past its end"));
+        }
+        match choice.take(&loaded.vocabulary, token) {
+            Taken::Token(text) => released.push_str(&text),
+            Taken::End(_) | Taken::Refused => return Err(wrong("its tokens are not of the shape that was asked for")),
+        }
+    }
+    if point.end.is_some() {
+        choice.end.clone_from(&point.end);
+    }
+    // The entry that releases held text at the end brings no token: if it was delivered, the choice has ended.
+    let held = choice.held();
+    let delivered = if point.text.is_empty() {
+        alone && position as usize > choice.made.len()
+    } else {
+        point.text.len() > released.len()
+    };
+    if choice.end.is_none() && !held.is_empty() && delivered {
+        choice.end = Some(ChoiceEnd {
+            choice: point.choice,
+            reason: FinishReason::Stop.into(),
+            stop: String::new(),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_bounds_name_their_field() {
+        let cases = [
+            (
+                "temperature",
+                Sampling {
+                    temperature: Some(2.5),
+                    ..Sampling::default()
+                },
+            ),
+            (
+                "temperature",
+                Sampling {
+                    temperature: Some(f32::NAN),
+                    ..Sampling::default()
+                },
+            ),
+            (
+                "top_p",
+                Sampling {
+                    top_p: Some(0.0),
+                    ..Sampling::default()
+                },
+            ),
+            (
+                "min_p",
+                Sampling {
+                    min_p: Some(-0.1),
+                    ..Sampling::default()
+                },
+            ),
+            (
+                "frequency_penalty",
+                Sampling {
+                    frequency_penalty: Some(-3.0),
+                    ..Sampling::default()
+                },
+            ),
+            (
+                "presence_penalty",
+                Sampling {
+                    presence_penalty: Some(3.0),
+                    ..Sampling::default()
+                },
+            ),
+            (
+                "repetition_penalty",
+                Sampling {
+                    repetition_penalty: Some(0.0),
+                    ..Sampling::default()
+                },
+            ),
+            (
+                "top_logprobs",
+                Sampling {
+                    top_logprobs: 21,
+                    ..Sampling::default()
+                },
+            ),
+            (
+                "logit_bias",
+                Sampling {
+                    logit_bias: [(1, 101.0)].into(),
+                    ..Sampling::default()
+                },
+            ),
+        ];
+        for (field, asked) in cases {
+            assert_eq!(sampling(&asked, "").unwrap_err().param, field);
+        }
+        for stop in [vec![String::new()], vec!["x".repeat(257)], vec!["x".to_owned(); 17]] {
+            assert_eq!(stops(&stop).unwrap_err().param, "stop");
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_seed_has_the_same_one_everywhere() {
+        let seed = |stream: &str| sampling(&Sampling::default(), stream).unwrap().seed;
+        assert_eq!(seed("a"), seed("a"));
+        assert_ne!(seed("a"), seed("b"));
+    }
+}

@@ -1,0 +1,322 @@
+//! Which token comes next: from raw logits, the request's settings and a number between 0 and 1.
+//!
+//! The scheduler uses it. Pure: the same logits, history and draw choose the same token, so that an answer that goes on
+//! elsewhere chooses as an unbroken one. The order of the steps is: bias and penalties, temperature, `top_k`, `top_p`, `min_p`.
+
+use std::{cmp::Ordering, collections::HashMap};
+
+/// How likely tokens are chosen. The defaults for what a request leaves open are llama.cpp's.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// 0 takes the most likely token.
+    pub(super) temperature: f32,
+    /// Keeps the most likely tokens whose probabilities add up to this.
+    pub(super) top_p: f32,
+    /// Keeps this many; 0 all.
+    pub(super) top_k: usize,
+    /// Keeps tokens at least this likely, relative to the most likely one.
+    pub(super) min_p: f32,
+    /// Taken off a logit for each time the token was generated.
+    pub(super) frequency_penalty: f32,
+    /// Taken off a logit once the token was generated.
+    pub(super) presence_penalty: f32,
+    /// Divides the logit of a token that was generated.
+    pub(super) repetition_penalty: f32,
+    /// Added to logits, by token id.
+    pub(super) bias: Vec<(u32, f32)>,
+    /// The key of all draws.
+    pub(super) seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            temperature: 0.8,
+            top_p: 0.95,
+            top_k: 40,
+            min_p: 0.05,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            repetition_penalty: 1.0,
+            bias: Vec::new(),
+            seed: 0,
+        }
+    }
+}
+
+impl Settings {
+    fn is_greedy(&self) -> bool {
+        self.temperature <= 0.0
+    }
+
+    fn penalises(&self) -> bool {
+        self.frequency_penalty != 0.0 || self.presence_penalty != 0.0 || (self.repetition_penalty - 1.0).abs() > f32::EPSILON
+    }
+
+    /// A number in [0, 1) for one token of one choice: a counter-based generator (SplitMix64's finaliser, Steele and others 2014,
+    /// over the key and the counters), so that it depends on nothing that was drawn before.
+    pub(super) fn draw(&self, choice: u32, position: usize) -> f64 {
+        let mut state = mix(self.seed);
+        state = mix(state ^ u64::from(choice));
+        state = mix(state ^ position as u64);
+        #[allow(clippy::cast_precision_loss)] // 53 bits fit
+        let unit = (state >> 11) as f64 / (1u64 << 53) as f64;
+        unit
+    }
+}
+
+fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// How often each token was generated.
+pub(super) type Counts = HashMap<u32, u32>;
+
+/// A token that may come next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Candidate {
+    id: u32,
+    logit: f32,
+}
+
+/// The most likely first; of equals the lower id, so that the order is total.
+fn by_likelihood(a: &Candidate, b: &Candidate) -> Ordering {
+    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+}
+
+/// The choosing of one token. Kept from token to token for its memory alone.
+#[derive(Debug, Default)]
+pub(super) struct Sampler {
+    logits: Vec<f32>,
+    candidates: Vec<Candidate>,
+    weights: Vec<f64>,
+}
+
+/// How many of the most likely tokens a greedy choice looks at before it looks at all, when a grammar refuses the first.
+const GREEDY_SHORTLIST: usize = 64;
+
+impl Sampler {
+    /// Chooses a token. `allows` is asked about the chosen one first, then about those that were also likely, and about all
+    /// others only if it refused these: with a grammar each question is dear. `None` if it allows nothing.
+    pub(super) fn choose(
+        &mut self,
+        settings: &Settings,
+        counts: &Counts,
+        logits: &[f32],
+        draw: f64,
+        mut allows: impl FnMut(&[u32]) -> Vec<bool>,
+    ) -> Option<u32> {
+        self.adjust(settings, counts, logits);
+        if settings.is_greedy() {
+            let first = argmax(&self.logits)?;
+            if allows(&[first]) == [true] {
+                return Some(first);
+            }
+        }
+        self.shortlist(settings);
+        if !settings.is_greedy() {
+            let chosen = self.pick(draw)?;
+            if allows(&[chosen]) == [true] {
+                return Some(chosen);
+            }
+        }
+        if !self.retain(&mut allows) {
+            self.candidates.clear();
+            self.candidates.extend(all(&self.logits));
+            if !self.retain(&mut allows) {
+                return None;
+            }
+            self.narrow(settings);
+        }
+        self.pick(draw)
+    }
+
+    /// Chooses a token where everything is allowed.
+    pub(super) fn choose_freely(&mut self, settings: &Settings, counts: &Counts, logits: &[f32], draw: f64) -> Option<u32> {
+        if settings.is_greedy() && settings.bias.is_empty() && !settings.penalises() {
+            return argmax(logits);
+        }
+        self.choose(settings, counts, logits, draw, |ids| vec![true; ids.len()])
+    }
+
+    /// Copies the logits, biased and penalised.
+    fn adjust(&mut self, settings: &Settings, counts: &Counts, logits: &[f32]) {
+        self.logits.clear();
+        self.logits.extend_from_slice(logits);
+        for &(id, bias) in &settings.bias {
+            if let Some(logit) = self.logits.get_mut(id as usize) {
+                *logit += bias;
+            }
+        }
+        if !settings.penalises() {
+            return;
+        }
+        for (&id, &count) in counts {
+            let Some(logit) = self.logits.get_mut(id as usize) else { continue };
+            *logit = if *logit > 0.0 {
+                *logit / settings.repetition_penalty
+            } else {
+                *logit * settings.repetition_penalty
+            };
+            #[allow(clippy::cast_precision_loss)] // counts are far below 2^24
+            let times = count as f32;
+            *logit -= times * settings.frequency_penalty + settings.presence_penalty;
+        }
+    }
+
+    /// Makes the candidates: the most likely ones where a bound says so, with their weights.
+    fn shortlist(&mut self, settings: &Settings) {
+        self.candidates.clear();
+        let most = if settings.is_greedy() { GREEDY_SHORTLIST } else { settings.top_k };
+        if most == 0 {
+            self.candidates.extend(all(&self.logits));
+        } else {
+            most_likely(&self.logits, most, &mut self.candidates);
+        }
+        self.narrow(settings);
+    }
+
+    /// Cuts the candidates by `top_k`, `top_p` and `min_p`, and weighs them. Greedy ones are only sorted.
+    fn narrow(&mut self, settings: &Settings) {
+        if settings.is_greedy() {
+            self.candidates.sort_unstable_by(by_likelihood);
+            self.weights.clear();
+            self.weights.resize(self.candidates.len(), 0.0);
+            if let Some(first) = self.weights.first_mut() {
+                *first = 1.0;
+            }
+            return;
+        }
+        let sorted = settings.top_k > 0 || settings.top_p < 1.0 || settings.min_p > 0.0;
+        if sorted {
+            if settings.top_k > 0 && self.candidates.len() > settings.top_k {
+                self.candidates.select_nth_unstable_by(settings.top_k - 1, by_likelihood);
+                self.candidates.truncate(settings.top_k);
+            }
+            self.candidates.sort_unstable_by(by_likelihood);
+        }
+        self.weigh(settings.temperature);
+        if sorted {
+            let keep = kept(&self.weights, f64::from(settings.top_p), f64::from(settings.min_p));
+            self.candidates.truncate(keep);
+            self.weights.truncate(keep);
+        }
+    }
+
+    fn weigh(&mut self, temperature: f32) {
+        let highest = self.candidates.iter().map(|one| one.logit).fold(f32::NEG_INFINITY, f32::max);
+        self.weights.clear();
+        let weights = self
+            .candidates
+            .iter()
+            .map(|one| f64::from((one.logit - highest) / temperature).exp());
+        self.weights.extend(weights);
+    }
+
+    /// Keeps the candidates that are allowed, with their weights. Says whether any are left.
+    fn retain(&mut self, allows: &mut impl FnMut(&[u32]) -> Vec<bool>) -> bool {
+        let ids: Vec<u32> = self.candidates.iter().map(|one| one.id).collect();
+        let allowed = allows(&ids);
+        self.weights.resize(self.candidates.len(), 0.0);
+        let mut keep = allowed.iter();
+        self.candidates.retain(|_| keep.next() == Some(&true));
+        let mut keep = allowed.iter();
+        self.weights.retain(|_| keep.next() == Some(&true));
+        if let Some(first) = self.weights.first_mut()
+            && *first <= 0.0
+        {
+            *first = 1.0; // greedy: the first that is left
+        }
+        !self.candidates.is_empty()
+    }
+
+    /// The candidate at this place of the cumulated weights.
+    fn pick(&self, draw: f64) -> Option<u32> {
+        let total: f64 = self.weights.iter().sum();
+        let mut left = draw * total;
+        for (candidate, weight) in self.candidates.iter().zip(&self.weights) {
+            left -= weight;
+            if left < 0.0 {
+                return Some(candidate.id);
+            }
+        }
+        self.candidates
+            .iter()
+            .zip(&self.weights)
+            .rev()
+            .find(|(_, weight)| **weight > 0.0)
+            .map(|(last, _)| last.id) // rounding
+    }
+}
+
+fn all(logits: &[f32]) -> impl Iterator<Item = Candidate> + '_ {
+    (0u32..).zip(logits).map(|(id, &logit)| Candidate { id, logit })
+}
+
+/// The most likely token; of equals the lowest id. `None` for no logits.
+fn argmax(logits: &[f32]) -> Option<u32> {
+    let mut best: Option<Candidate> = None;
+    for candidate in all(logits) {
+        if best.is_none_or(|best| candidate.logit > best.logit) {
+            best = Some(candidate);
+        }
+    }
+    best.map(|best| best.id)
+}
+
+/// Collects the `most` most likely tokens, in any order: one pass that lets few tokens through, and no sort of all.
+fn most_likely(logits: &[f32], most: usize, into: &mut Vec<Candidate>) {
+    let mut floor = f32::NEG_INFINITY;
+    for candidate in all(logits) {
+        if into.len() >= most && candidate.logit <= floor {
+            continue;
+        }
+        into.push(candidate);
+        if into.len() >= most * 4 {
+            into.select_nth_unstable_by(most - 1, by_likelihood);
+            into.truncate(most);
+            floor = into.last().map_or(floor, |last| last.logit);
+        }
+    }
+    if into.len() > most {
+        into.select_nth_unstable_by(most - 1, by_likelihood);
+        into.truncate(most);
+    }
+}
+
+/// How many of the weights, highest first, `top_p` and `min_p` keep: one at least.
+fn kept(weights: &[f64], top_p: f64, min_p: f64) -> usize {
+    let Some(&highest) = weights.first() else { return 0 };
+    let total: f64 = weights.iter().sum();
+    let mut sum = 0.0;
+    let mut keep = 0;
+    for &weight in weights {
+        if keep > 0 && (sum >= top_p * total || weight < min_p * highest) {
+            break;
+        }
+        sum += weight;
+        keep += 1;
+    }
+    keep
+}
+
+/// The natural logarithm of a token's probability, and the `most` most likely tokens with theirs, by the model's own distribution.
+pub(super) fn logprobs(logits: &[f32], chosen: u32, most: usize) -> (f32, Vec<(u32, f32)>) {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&logit| f64::from(logit - highest).exp()).sum();
+    #[allow(clippy::cast_possible_truncation)] // a logarithm of a count
+    let log_sum = highest + sum.ln() as f32;
+    let mut top = Vec::new();
+    if most > 0 {
+        most_likely(logits, most, &mut top);
+        top.sort_unstable_by(by_likelihood);
+    }
+    let of = |id: u32| logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY) - log_sum;
+    (of(chosen), top.into_iter().map(|one| (one.id, of(one.id))).collect())
+}
+
+#[cfg(test)]
+mod tests;

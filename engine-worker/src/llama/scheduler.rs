@@ -1,0 +1,492 @@
+//! Continuous batching: one thread owns the context, its sequences and all running answers, and does one decode step at a time for
+//! all of them. Answers join and leave between any two steps.
+//!
+//! What goes into a step is decided in [`super::batch`], which slot an answer begins in by [`super::slots`], which token comes next by
+//! [`super::sample`], and what of it is said by [`super::choice`]; this file is the shell around them that calls llama.cpp.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TryRecvError},
+    },
+    thread,
+};
+
+use llama_cpp_2::{DecodeError, context::LlamaContext, llama_batch::LlamaBatch};
+use proto::v1::{ChoiceEnd, EmbedResponse, Entry, Failure, Reason, TokenLogprob};
+use tokio::sync::oneshot;
+
+use super::{
+    Error, Loaded,
+    batch::{self, Chunk},
+    cache,
+    choice::{Choice, Taken},
+    embed,
+    gauges::Gauges,
+    request::Work,
+    sample::{self, Sampler},
+    slots::Slots,
+    tokens::{Vocabulary, native},
+};
+use crate::answer::Answer;
+
+/// Answers that may wait for a slot. The service gives none out before there is a seat, so they never should.
+const MAX_WAITING: usize = 64;
+
+/// What the scheduler is asked to do.
+pub(super) enum Command {
+    /// Make an answer.
+    Start(Box<Start>),
+    /// Turn texts into vectors.
+    Embed(Embed),
+    /// End.
+    Stop,
+}
+
+/// An answer to begin.
+pub(super) struct Start {
+    pub(super) work: Work,
+    pub(super) answer: Answer,
+}
+
+/// Texts, in tokens, and who wants their vectors.
+pub(super) struct Embed {
+    pub(super) inputs: Vec<Vec<u32>>,
+    pub(super) reply: oneshot::Sender<Result<EmbedResponse, Failure>>,
+}
+
+/// Runs until it is told to stop, or nobody is left to tell it. Says through `ready` whether it could begin.
+pub(super) fn run(loaded: &Loaded, gauges: &Gauges, commands: &Receiver<Command>, ready: &SyncSender<Result<(), Error>>) {
+    let mut scheduler = match Scheduler::new(loaded, gauges) {
+        Ok(scheduler) => scheduler,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let _ = ready.send(Ok(()));
+    thread::scope(|scope| {
+        let mut embedder: Option<SyncSender<Embed>> = None;
+        while let Some(command) = scheduler.next(commands) {
+            match command {
+                Next::Step => scheduler.step(),
+                Next::Do(Command::Start(start)) => scheduler.join(*start),
+                Next::Do(Command::Embed(request)) => embed::forward(loaded, scope, &mut embedder, request),
+                Next::Do(Command::Stop) => break,
+            }
+        }
+    });
+}
+
+enum Next {
+    Do(Command),
+    Step,
+}
+
+struct Scheduler<'model> {
+    loaded: &'model Loaded,
+    gauges: &'model Gauges,
+    context: LlamaContext<'model>,
+    batch: LlamaBatch<'static>,
+    slots: Slots,
+    running: Vec<Running>,
+    waiting: VecDeque<Start>,
+    sampler: Sampler,
+    // Kept from step to step for their memory alone.
+    lanes: Vec<batch::Lane>,
+    chunks: Vec<Chunk>,
+    asked: Vec<Asked>,
+}
+
+/// An answer in the making.
+struct Running {
+    answer: Answer,
+    /// Its choices at work; those that have ended are in `ended`.
+    lanes: Vec<Lane>,
+    ended: Vec<ChoiceEnd>,
+    sampling: sample::Settings,
+    logprobs: Option<usize>,
+    /// Tokens of the prompt that its lanes share.
+    shared: usize,
+    over: Option<Over>,
+}
+
+/// How an answer leaves.
+enum Over {
+    Finished,
+    Failed(Failure),
+    /// Cancelled, or its journal takes no more.
+    Dropped,
+}
+
+struct Lane {
+    choice: Choice,
+    slot: usize,
+    /// The prompt and all that was made. The slot knows how many of them are in the cache.
+    tokens: Vec<u32>,
+    /// Whether it waits for the first lane's prompt.
+    waits: bool,
+}
+
+/// A row of the batch whose logits bring a lane's next token.
+struct Asked {
+    answer: usize,
+    lane: usize,
+    row: i32,
+}
+
+impl<'model> Scheduler<'model> {
+    fn new(loaded: &'model Loaded, gauges: &'model Gauges) -> Result<Self, Error> {
+        let context = loaded
+            .model
+            .new_context(&loaded.backend, cache::parameters(loaded))
+            .map_err(|_| Error::Context {
+                said: super::log::last_error(),
+            })?;
+        Ok(Self {
+            loaded,
+            gauges,
+            context,
+            batch: LlamaBatch::new(loaded.limits().tokens, 1),
+            slots: Slots::new(loaded.seats as usize),
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+            sampler: Sampler::default(),
+            lanes: Vec::new(),
+            chunks: Vec::new(),
+            asked: Vec::new(),
+        })
+    }
+
+    /// What comes next: a command if there is one, else a step if anything runs; else it waits for a command.
+    fn next(&self, commands: &Receiver<Command>) -> Option<Next> {
+        if self.running.is_empty() {
+            self.gauges.idle();
+            return commands.recv().ok().map(Next::Do);
+        }
+        match commands.try_recv() {
+            Ok(command) => Some(Next::Do(command)),
+            Err(TryRecvError::Empty) => Some(Next::Step),
+            Err(TryRecvError::Disconnected) => None,
+        }
+    }
+
+    fn join(&mut self, start: Start) {
+        if self.waiting.len() >= MAX_WAITING {
+            start
+                .answer
+                .fail(Failure::new(Reason::QueueFull, "the engine has no slot for the answer"));
+            return;
+        }
+        self.waiting.push_back(start);
+        self.admit();
+    }
+
+    /// Lets those in who wait, in their order, as far as there are slots.
+    fn admit(&mut self) {
+        while let Some(start) = self.waiting.front() {
+            let live = start.work.choices.iter().filter(|choice| choice.end.is_none()).count();
+            if live > self.slots.free() {
+                return;
+            }
+            let Some(start) = self.waiting.pop_front() else { return };
+            if !start.answer.is_cancelled() {
+                self.begin(start);
+            }
+        }
+    }
+
+    fn begin(&mut self, Start { work, mut answer }: Start) {
+        let Work {
+            prompt,
+            choices,
+            sampling,
+            logprobs,
+        } = work;
+        let (mut lanes, mut ended): (Vec<Lane>, Vec<ChoiceEnd>) = (Vec::new(), Vec::new());
+        let shared = prompt.len() - 1;
+        for choice in choices {
+            if let Some(end) = choice.end {
+                ended.push(end);
+                continue;
+            }
+            let tokens = [prompt.as_slice(), choice.made.as_slice()].concat();
+            let Some((slot, kept)) = self.place(&tokens) else {
+                tracing::error!("an answer was begun without a slot");
+                break;
+            };
+            if lanes.is_empty() {
+                answer.set_cached_tokens(u32::try_from(kept.min(prompt.len())).unwrap_or(u32::MAX));
+            }
+            let waits = !lanes.is_empty() && kept < shared;
+            lanes.push(Lane {
+                choice,
+                slot,
+                tokens,
+                waits,
+            });
+        }
+        let over = lanes.is_empty().then_some(Over::Finished);
+        self.running.push(Running {
+            answer,
+            lanes,
+            ended,
+            sampling,
+            logprobs,
+            shared,
+            over,
+        });
+        self.sweep();
+    }
+
+    /// Takes a slot for these tokens and makes the cache so. Says how many of them are in it.
+    fn place(&mut self, tokens: &[u32]) -> Option<(usize, usize)> {
+        let place = self.slots.place(tokens)?;
+        let kept = match place.copy_from {
+            Some(donor) => cache::share(&mut self.context, self.loaded.exact, donor, place.slot, place.keep),
+            None => cache::truncate(&mut self.context, place.slot, place.keep),
+        };
+        self.slots.truncate(place.slot, kept);
+        Some((place.slot, kept))
+    }
+
+    /// One decode step for everything that runs.
+    fn step(&mut self) {
+        for running in &mut self.running {
+            if running.answer.is_cancelled() {
+                running.over = Some(Over::Dropped);
+            }
+        }
+        self.sweep();
+        self.admit();
+        self.share();
+        self.plan();
+        if self.chunks.is_empty() || !self.decode() {
+            self.sweep();
+            return;
+        }
+        self.gauges.stepped(self.slots.used());
+        for asked in std::mem::take(&mut self.asked) {
+            self.advance(&asked);
+        }
+        self.sweep();
+    }
+
+    /// Gives the prompt to the lanes that wait for it, where the first lane of their answer has it.
+    fn share(&mut self) {
+        for running in &mut self.running {
+            let Some((leader, followers)) = running.lanes.split_first_mut() else {
+                continue;
+            };
+            if self.slots.held(leader.slot) < running.shared {
+                continue;
+            }
+            for lane in followers.iter_mut().filter(|lane| lane.waits) {
+                lane.waits = false;
+                let kept = cache::share(&mut self.context, self.loaded.exact, leader.slot, lane.slot, running.shared);
+                self.slots.truncate(lane.slot, 0);
+                self.slots.extend(lane.slot, &lane.tokens[..kept]);
+            }
+        }
+    }
+
+    /// Plans the step and fills the batch.
+    fn plan(&mut self) {
+        self.lanes.clear();
+        for (answer, running) in self.running.iter().enumerate() {
+            self.lanes.extend(running.lanes.iter().map(|lane| batch::Lane {
+                answer,
+                backlog: lane.tokens.len() - self.slots.held(lane.slot),
+                made: lane.choice.made.len(),
+                waits: lane.waits,
+            }));
+        }
+        batch::plan(&self.lanes, self.loaded.limits(), &mut self.chunks);
+        let lanes: Vec<(usize, usize, &Lane)> = lanes(&self.running).collect();
+        // Sequences with neighbouring numbers go through the model together where each has its own part of the cache.
+        self.chunks.sort_unstable_by_key(|chunk| lanes[chunk.lane].2.slot);
+        self.batch.clear();
+        self.asked.clear();
+        for chunk in &self.chunks {
+            let (answer, index, lane) = lanes[chunk.lane];
+            let from = self.slots.held(lane.slot);
+            let sequence = i32::try_from(lane.slot).unwrap_or(i32::MAX);
+            for (offset, &token) in lane.tokens[from..from + chunk.tokens].iter().enumerate() {
+                let last = offset + 1 == chunk.tokens;
+                let position = i32::try_from(from + offset).unwrap_or(i32::MAX);
+                if self.batch.add(native(token), position, &[sequence], chunk.logits && last).is_err() {
+                    tracing::error!("the plan is larger than the batch"); // cannot be: `Limits::tokens` is its size
+                    return;
+                }
+            }
+            if chunk.logits {
+                let row = self.batch.n_tokens() - 1;
+                self.asked.push(Asked { answer, lane: index, row });
+            }
+        }
+        self.asked.sort_unstable_by_key(|asked| (asked.answer, asked.lane));
+    }
+
+    /// Runs the batch through the model. `false` if that failed: then nothing is in the cache that was not before.
+    fn decode(&mut self) -> bool {
+        let result = self.context.decode(&mut self.batch);
+        match result {
+            Ok(()) => {
+                let lanes: Vec<&Lane> = lanes(&self.running).map(|(_, _, lane)| lane).collect();
+                for chunk in &self.chunks {
+                    let lane = lanes[chunk.lane];
+                    let from = self.slots.held(lane.slot);
+                    self.slots.extend(lane.slot, &lane.tokens[from..from + chunk.tokens]);
+                }
+                true
+            }
+            Err(DecodeError::NoKvCacheSlot) => {
+                self.make_room();
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "a decode step failed");
+                for running in &mut self.running {
+                    running.over = Some(Over::Failed(Failure::new(Reason::Internal, format!("llama.cpp: {error}"))));
+                    for lane in &running.lanes {
+                        let kept = cache::truncate(&mut self.context, lane.slot, 0);
+                        self.slots.truncate(lane.slot, kept);
+                    }
+                }
+                false
+            }
+        }
+    }
+
+    /// The cache is full: forgets what was kept for a next turn, else ends the answer that came last.
+    fn make_room(&mut self) {
+        if let Some(oldest) = self.slots.oldest() {
+            let kept = cache::truncate(&mut self.context, oldest, 0);
+            self.slots.truncate(oldest, kept);
+        } else if let Some(last) = self.running.last_mut() {
+            last.over = Some(Over::Failed(Failure::new(Reason::Limit, "the engine's KV cache is full")));
+        }
+    }
+
+    /// Chooses a lane's next token and writes its entry.
+    fn advance(&mut self, asked: &Asked) {
+        let running = &mut self.running[asked.answer];
+        if running.over.is_some() {
+            return;
+        }
+        let lane = &mut running.lanes[asked.lane];
+        let logits = self.context.get_logits_ith(asked.row);
+        let vocabulary = &self.loaded.vocabulary;
+        let choice = &mut lane.choice;
+        let draw = running.sampling.draw(choice.index, choice.made.len());
+        let chosen = match &mut choice.grammar {
+            None => self.sampler.choose_freely(&running.sampling, &choice.counts, logits, draw),
+            Some(grammar) => self
+                .sampler
+                .choose(&running.sampling, &choice.counts, logits, draw, |ids| grammar.allows(ids)),
+        };
+        let entry = match chosen.map(|id| (id, choice.take(vocabulary, id))) {
+            Some((id, Taken::Token(text))) => {
+                lane.tokens.push(id);
+                let logprobs = running.logprobs.map(|most| vec![logprob(vocabulary, logits, id, most)]);
+                Some(Entry {
+                    choice: choice.index,
+                    logprobs: logprobs.unwrap_or_default(),
+                    ..Entry::text(text, id)
+                })
+            }
+            Some((_, Taken::End(text))) => released(choice, text),
+            None | Some((_, Taken::Refused)) => {
+                let text = choice.end();
+                released(choice, text)
+            }
+        };
+        if let Some(entry) = entry
+            && running.answer.push(entry).is_err()
+        {
+            running.over = Some(Over::Dropped);
+        }
+    }
+
+    /// Takes out the lanes that have ended and the answers that are over. Their slots are free at once.
+    fn sweep(&mut self) {
+        let slots = &mut self.slots;
+        for running in &mut self.running {
+            let over = running.over.is_some();
+            let ended = &mut running.ended;
+            running.lanes.retain_mut(|lane| {
+                let end = lane.choice.end.take();
+                if end.is_none() && !over {
+                    return true;
+                }
+                ended.extend(end);
+                slots.release(lane.slot);
+                false
+            });
+            if running.lanes.is_empty() && !over {
+                running.over = Some(Over::Finished);
+            }
+        }
+        for running in self.running.extract_if(.., |running| running.over.is_some()) {
+            let Running {
+                answer, mut ended, over, ..
+            } = running;
+            match over {
+                Some(Over::Finished) => {
+                    ended.sort_by_key(|end| end.choice);
+                    answer.finish(ended);
+                }
+                Some(Over::Failed(failure)) => answer.fail(failure),
+                Some(Over::Dropped) | None => drop(answer),
+            }
+        }
+    }
+}
+
+/// All lanes, with the numbers of their answer and of themselves in it, in the order that the plan counts them.
+fn lanes(running: &[Running]) -> impl Iterator<Item = (usize, usize, &Lane)> {
+    running
+        .iter()
+        .enumerate()
+        .flat_map(|(answer, running)| running.lanes.iter().enumerate().map(move |(index, lane)| (answer, index, lane)))
+}
+
+/// An entry for text that was held, if there is any.
+fn released(choice: &Choice, text: String) -> Option<Entry> {
+    (!text.is_empty()).then(|| Entry {
+        token: text,
+        choice: choice.index,
+        ..Entry::default()
+    })
+}
+
+fn logprob(vocabulary: &Vocabulary, logits: &[f32], chosen: u32, most: usize) -> TokenLogprob {
+    let (own, top) = sample::logprobs(logits, chosen, most);
+    let report = |id: u32, logprob: f32| TokenLogprob {
+        token: String::from_utf8_lossy(vocabulary.piece(id)).into_owned(),
+        logprob,
+        bytes: vocabulary.piece(id).to_vec(),
+        top: Vec::new(),
+    };
+    TokenLogprob {
+        top: top.into_iter().map(|(id, logprob)| report(id, logprob)).collect(),
+        ..report(chosen, own)
+    }
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// The context could not be made, or the thread not be started.
+pub(super) fn spawn(loaded: Arc<Loaded>, gauges: Arc<Gauges>, commands: Receiver<Command>) -> Result<thread::JoinHandle<()>, Error> {
+    let (ready, begun) = std::sync::mpsc::sync_channel(1);
+    let thread = thread::Builder::new()
+        .name("llama".into())
+        .spawn(move || run(&loaded, &gauges, &commands, &ready))
+        .map_err(Error::Thread)?;
+    begun.recv().unwrap_or(Err(Error::Context {
+        said: super::log::last_error(),
+    }))?;
+    Ok(thread)
+}

@@ -1,0 +1,51 @@
+//! The llama engine's settings, as flags and environment variables.
+
+use clap::{ArgAction, Args};
+
+use crate::model;
+
+/// How the model runs.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Engine: llama")]
+#[group(skip)]
+pub struct Settings {
+    /// Where the model comes from.
+    #[command(flatten)]
+    pub source: model::Settings,
+
+    /// Choices made at once: the size of the decode batch. Each has its own context
+    #[arg(long, env = "UNBROKEN_LLAMA_SEATS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub llama_seats: u32,
+
+    /// Tokens that input and output of one choice may take together. Less if the model was trained with less. Memory for the
+    /// context of all seats is taken at the start: 23 KiB a token for the default model, 755 MiB in all
+    #[arg(long, env = "UNBROKEN_LLAMA_CONTEXT", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    pub llama_context: u32,
+
+    /// Threads that compute. Default: one for each core
+    #[arg(long, env = "UNBROKEN_LLAMA_THREADS", value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub llama_threads: Option<u32>,
+
+    /// The same text for the same request, greedy or seeded, whatever else runs: needed for an answer that goes on at another worker
+    /// to be the one that it would have been. On the CPU only; `false` makes long prompts faster
+    #[arg(long = "exact", env = "UNBROKEN_EXACT", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub llama_exact: bool,
+
+    /// Layers of the model on the GPU, in a build with one. Default: all
+    #[arg(long = "gpu-layers", env = "UNBROKEN_GPU_LAYERS")]
+    pub llama_gpu_layers: Option<u32>,
+}
+
+impl Default for Settings {
+    /// What the flags default to.
+    fn default() -> Self {
+        Self {
+            source: model::Settings::default(),
+            llama_seats: 8,
+            llama_context: 4096,
+            llama_threads: None,
+            llama_exact: true,
+            llama_gpu_layers: None,
+        }
+    }
+}
