@@ -166,6 +166,11 @@ impl Answers {
         &self.drain
     }
 
+    /// How long an answer goes on that nobody reads.
+    pub(super) fn unattended_grace(&self) -> Duration {
+        self.unattended_grace
+    }
+
     /// # Errors
     /// [`Reason::Draining`].
     pub(super) fn refuse_if_draining(&self) -> Result<(), Failure> {

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails, and so do its harness and its tasks"
 )]
 
+mod chaos;
 mod ending;
 mod epochs;
 mod exchange;
