@@ -14,6 +14,7 @@ mod epochs;
 mod exchange;
 mod faults;
 mod harness;
+mod log;
 mod reading;
 mod stopping;
 mod upstream;
