@@ -3,6 +3,7 @@
 //!
 //! One task owns all answers that run ([`schedule`]). It has no model; nothing here decides what readers see.
 
+mod cut;
 mod directive;
 pub mod oracle;
 mod plan;

@@ -3,14 +3,14 @@
 //! Pure. All choices have the same length, so entry `p` of the journal is token `p / n` of choice `p % n`; going on at a position is
 //! therefore the same as having come there.
 
-use std::{cmp::Ordering, time::Duration};
+use std::time::Duration;
 
 use proto::v1::{
     ChatRequest, ChoiceEnd, Entry, Failure, FinishReason, GenerateRequest, Message, Reason, ResumePoint, Role, TokenLogprob, ToolCallDelta,
     entry::Event,
 };
 
-use super::{Settings, directive::Directive, oracle::Oracle};
+use super::{Settings, cut::Cut, directive::Directive, oracle::Oracle};
 
 /// An answer, as it will be.
 #[derive(Clone, Debug)]
@@ -43,18 +43,6 @@ pub(super) struct Faults {
     pub(super) die: Option<u32>,
     pub(super) stall: Option<u32>,
     pub(super) fail: Option<u32>,
-}
-
-/// Where a stop string cuts the text of a choice.
-#[derive(Clone, Debug)]
-struct Cut {
-    /// The token whose text is cut; later ones say nothing.
-    index: u32,
-    /// How much of its text is released, in bytes.
-    text: usize,
-    /// The tokens that were made until the stop string was whole.
-    tokens: u32,
-    stop: String,
 }
 
 impl Plan {
@@ -108,7 +96,9 @@ impl Plan {
             },
             position: request.position,
         };
-        plan.cuts = (0..plan.choices).map(|choice| plan.cut(choice, &sampling.stop)).collect();
+        plan.cuts = (0..plan.choices)
+            .map(|choice| Cut::find(&plan.oracle, choice, plan.tokens, &sampling.stop))
+            .collect();
         plan.check_resume(&request.resume)?;
         Ok(plan)
     }
@@ -159,11 +149,7 @@ impl Plan {
     fn text(&self, index: u32, choice: u32) -> String {
         let mut text = self.oracle.text(choice, index);
         if let Some(cut) = self.cuts.get(choice as usize).and_then(Option::as_ref) {
-            match index.cmp(&cut.index) {
-                Ordering::Less => {}
-                Ordering::Equal => text.truncate(cut.text),
-                Ordering::Greater => text.clear(),
-            }
+            cut.apply(index, &mut text);
         }
         text
     }
@@ -172,37 +158,6 @@ impl Plan {
         // All choices step together; one that met its stop string says nothing more while the others go on.
         let length = |cut: &Option<Cut>| cut.as_ref().map_or(self.tokens, |cut| cut.tokens);
         self.cuts.iter().map(length).max().unwrap_or(self.tokens)
-    }
-
-    fn cut(&self, choice: u32, stops: &[String]) -> Option<Cut> {
-        if stops.is_empty() {
-            return None;
-        }
-        let whole = self.oracle.whole(choice, self.tokens);
-        let met = stops
-            .iter()
-            .filter_map(|stop| whole.find(stop.as_str()).map(|at| (at + stop.len(), at, stop)));
-        let (end, at, stop) = met.min()?;
-        // The tokens in which the stop string begins and ends, and where the first of them begins.
-        let (mut from, mut begins) = (0, None);
-        for index in 0..self.tokens {
-            let to = from + self.oracle.text(choice, index).len();
-            if begins.is_none() && at < to {
-                begins = Some((index, at - from));
-            }
-            if let Some((index_of_cut, text)) = begins
-                && end <= to
-            {
-                return Some(Cut {
-                    index: index_of_cut,
-                    text,
-                    tokens: index + 1,
-                    stop: stop.clone(),
-                });
-            }
-            from = to;
-        }
-        None
     }
 
     /// The pieces of a function call whose arguments are `{"text":"…"}`.
@@ -263,7 +218,7 @@ impl Plan {
                 }
             }
             let tokens = u32::try_from(point.token_ids.len()).unwrap_or(u32::MAX);
-            let expected = (self.position + self.choices - 1).saturating_sub(point.choice) / self.choices;
+            let expected = self.position.saturating_add(self.choices - 1).saturating_sub(point.choice) / self.choices;
             if tokens != expected {
                 return wrong(format!(
                     "choice {} has {tokens} tokens; before position {} it has {expected}",
@@ -338,8 +293,6 @@ pub(super) fn words(text: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::Sampling;
-
     use super::*;
 
     fn request(text: &str) -> GenerateRequest {
@@ -350,29 +303,6 @@ mod tests {
             }),
             ..GenerateRequest::default()
         }
-    }
-
-    fn stopped(text: &str, stop: &str) -> Plan {
-        let mut request = request(text);
-        request.request.as_mut().unwrap().sampling = Some(Sampling {
-            stop: vec![stop.to_owned()],
-            ..Sampling::default()
-        });
-        Plan::new(&request, &Settings::default()).unwrap()
-    }
-
-    fn text(plan: &Plan) -> String {
-        (0..plan.entries()).map(|position| plan.entry(position, 0).token).collect()
-    }
-
-    #[test]
-    fn a_stop_string_never_leaks_wherever_it_begins_and_ends() {
-        let plan = stopped("[[script id=r tokens=9]]", ".2 r.3");
-        assert_eq!((text(&plan).as_str(), plan.entries()), ("r.0 r.1 r", 4));
-        assert_eq!(plan.ends()[0].stop, ".2 r.3");
-        assert_eq!(text(&stopped("[[script id=r tokens=9]]", "r.0")), "");
-        let unmet = stopped("[[script id=r tokens=2]]", "never");
-        assert_eq!((text(&unmet).as_str(), unmet.ends()[0].stop.as_str()), ("r.0 r.1 ", ""));
     }
 
     #[test]

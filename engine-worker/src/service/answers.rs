@@ -5,25 +5,24 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use chassis::drain::Drain;
-use journal::{Journal, Limits, Reader, Shelf, Writer};
+use journal::{Reader, Shelf};
 use parking_lot::Mutex;
-use proto::v1::{AttachRequest, Entry, Failure, GenerateRequest, Head, Load, Reason};
+use proto::v1::{AttachRequest, Entry, Failure, Load, Reason};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Bounds;
 use crate::{admission::Admission, engine::Engine};
 
+mod known;
 mod start;
 
+use known::Known;
+pub(super) use known::Record;
 pub(super) use start::Starting;
 
 /// Bytes that ended answers may take together, as long as they may still be asked for.
@@ -42,67 +41,6 @@ pub(super) struct Answers {
     unattended_grace: Duration,
     instance: String,
     shelf: Mutex<Known>,
-}
-
-struct Known {
-    answers: Shelf<Arc<str>, Kept>,
-    /// Running answers that no call reads, and since when.
-    unattended: HashMap<Arc<str>, Instant>,
-}
-
-/// One answer, in one epoch.
-#[derive(Debug)]
-pub(super) struct Record {
-    stream_id: Arc<str>,
-    epoch: u32,
-    /// The position of the journal's first entry: not 0 for an answer that another worker began.
-    base: u32,
-    journal: Journal<Entry>,
-    cancel: CancellationToken,
-    /// Known once the answer has begun.
-    head: OnceLock<Head>,
-    /// Calls that read it. Changes only under the lock of [`Answers::shelf`].
-    attending: AtomicU32,
-}
-
-struct Kept(Arc<Record>);
-
-impl journal::Kept for Kept {
-    fn weight(&self) -> usize {
-        self.0.journal.bytes()
-    }
-}
-
-impl Record {
-    /// What readers are told first, once it is known.
-    pub(super) fn head(&self) -> Option<&Head> {
-        self.head.get()
-    }
-
-    /// The position in the answer of this entry of the journal.
-    pub(super) fn position(&self, entry: u32) -> u32 {
-        self.base + entry
-    }
-
-    /// The failure of a reader that begins past the end.
-    pub(super) fn past_the_end(&self) -> Failure {
-        let end = self.position(self.journal.len());
-        Failure::invalid(
-            "position",
-            format!("the answer has ended; its last entry is at position {}", end.saturating_sub(1)),
-        )
-    }
-
-    fn reader(&self, position: u32) -> Result<Reader<Entry>, Failure> {
-        let Some(next) = position.checked_sub(self.base) else {
-            let message = format!("this worker has the answer from position {} on, not from {position}", self.base);
-            return Err(Failure {
-                param: "position".to_owned(),
-                ..Failure::new(Reason::Expired, message)
-            });
-        };
-        Ok(self.journal.reader(next))
-    }
 }
 
 /// A call that reads an answer. While there is one, the answer is attended.
@@ -166,6 +104,11 @@ impl Answers {
         &self.drain
     }
 
+    /// How long an answer goes on that nobody reads.
+    pub(super) fn unattended_grace(&self) -> Duration {
+        self.unattended_grace
+    }
+
     /// # Errors
     /// [`Reason::Draining`].
     pub(super) fn refuse_if_draining(&self) -> Result<(), Failure> {
@@ -181,8 +124,7 @@ impl Answers {
     /// Nobody knows it here, or not from that position on.
     pub(super) fn attach(self: &Arc<Self>, request: &AttachRequest) -> Result<Attached, Failure> {
         let mut known = self.shelf.lock();
-        let record = known.answers.get(request.stream_id.as_str()).map(|kept| Arc::clone(&kept.0));
-        let record = record.ok_or_else(|| {
+        let record = known.find(&request.stream_id).ok_or_else(|| {
             let message = format!("this worker knows no answer {:?}", request.stream_id);
             Failure {
                 param: "stream_id".to_owned(),
@@ -201,8 +143,7 @@ impl Answers {
 
     /// Ends an answer, if its epoch is at most `epoch` (0: whatever it is). Says whether it ran.
     pub(super) fn abort(&self, stream_id: &str, epoch: u32) -> bool {
-        let record = self.shelf.lock().answers.get(stream_id).map(|kept| Arc::clone(&kept.0));
-        match record {
+        match self.find(stream_id) {
             Some(record) if epoch == 0 || record.epoch <= epoch => self.abort_record(&record),
             _ => false,
         }
@@ -218,9 +159,12 @@ impl Answers {
         running
     }
 
+    fn find(&self, stream_id: &str) -> Option<Arc<Record>> {
+        self.shelf.lock().find(stream_id)
+    }
+
     fn attend(self: &Arc<Self>, known: &mut Known, record: Arc<Record>) -> Attendance {
-        record.attending.fetch_add(1, Ordering::Relaxed);
-        known.unattended.remove(&record.stream_id);
+        known.attend(&record);
         Attendance {
             answers: Arc::clone(self),
             record,
@@ -228,11 +172,7 @@ impl Answers {
     }
 
     fn leave(&self, record: &Arc<Record>) {
-        let mut known = self.shelf.lock();
-        let last = record.attending.fetch_sub(1, Ordering::Relaxed) == 1;
-        if last && !record.journal.is_closed() && known.is_current(record) {
-            known.unattended.insert(Arc::clone(&record.stream_id), Instant::now());
-        }
+        self.shelf.lock().leave(record, Instant::now());
     }
 
     /// Puts an ended answer among those that are kept for a while.
@@ -281,7 +221,7 @@ impl Answers {
             .extract_if(|_, since| now.saturating_duration_since(*since) >= self.unattended_grace);
         let mut any = false;
         for (stream_id, _) in overdue {
-            if let Some(Kept(record)) = known.answers.get(&stream_id) {
+            if let Some(record) = known.answers.get(&stream_id).map(|kept| &kept.0) {
                 record.cancel.cancel();
                 any = true;
             }
@@ -331,58 +271,6 @@ impl Answers {
             models: self.engine.models(),
         }
     }
-}
-
-impl Known {
-    fn is_current(&self, record: &Arc<Record>) -> bool {
-        self.answers.get(&record.stream_id).is_some_and(|kept| Arc::ptr_eq(&kept.0, record))
-    }
-
-    /// Puts a new answer on the shelf. A lower epoch of the same answer is ended and gives way; the same or a higher one stays.
-    fn enter(&mut self, request: &GenerateRequest, stream_id: Arc<str>, full: impl FnOnce() -> Failure) -> Result<Entered, Failure> {
-        let epoch = request.epoch.max(1);
-        let replaced = match self.answers.get(&stream_id) {
-            None => None,
-            Some(Kept(held)) if held.epoch < epoch => Some(Arc::clone(held)),
-            Some(Kept(held)) => {
-                let message = format!(
-                    "the answer {stream_id:?} is held at epoch {}, and epoch {epoch} asks for it",
-                    held.epoch
-                );
-                return Err(Failure {
-                    param: "epoch".to_owned(),
-                    ..Failure::new(Reason::Conflict, message)
-                });
-            }
-        };
-        if replaced.is_some() {
-            self.unattended.remove(&stream_id);
-            self.answers.take(&stream_id);
-        }
-        let journal = Journal::new(Limits::default());
-        let writer = journal
-            .claim(epoch)
-            .map_err(|error| Failure::new(Reason::Internal, format!("an empty journal refused its writer: {error}")))?;
-        let record = Arc::new(Record {
-            stream_id: Arc::clone(&stream_id),
-            epoch,
-            base: request.position,
-            journal,
-            cancel: CancellationToken::new(),
-            head: OnceLock::new(),
-            attending: AtomicU32::new(0),
-        });
-        self.answers.insert(stream_id, Kept(Arc::clone(&record))).map_err(|_| full())?;
-        Ok(Entered { record, writer, replaced })
-    }
-}
-
-/// An answer that has its place on the shelf, and not yet its seats.
-struct Entered {
-    record: Arc<Record>,
-    writer: Writer<Entry>,
-    /// The lower epoch that it ends.
-    replaced: Option<Arc<Record>>,
 }
 
 fn unix_seconds() -> i64 {

@@ -2,7 +2,7 @@
 //!
 //! Commands, answers that are starting and the readers of running ones are all polled from the stream itself, so no task per
 //! answer exists, and all that one decode step made leaves in one write (tonic packs what is ready into one frame). When the call
-//! breaks, this is dropped, and its answers are unattended from then on.
+//! breaks, this is dropped: its answers are unattended from then on, and those that still wait for a seat go on waiting for a while.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,6 +19,7 @@ use futures_util::{
 };
 use journal::Readers;
 use proto::v1::{EngineCommand, Entry, Failure, GenerateResponse, engine_command::Command};
+use tokio::{runtime::Handle, time::timeout};
 use tonic::{Status, Streaming};
 
 use super::answers::{Answers, Attached, Attendance, Record, Starting};
@@ -205,6 +206,20 @@ impl Exchange {
             }
             return Poll::Ready(response);
         }
+    }
+}
+
+impl Drop for Exchange {
+    /// Another router may be looking for answers that wait for a seat, too: they wait on without this call.
+    fn drop(&mut self) {
+        let mut starts = std::mem::take(&mut self.starts);
+        if starts.is_empty() || Handle::try_current().is_err() {
+            return;
+        }
+        let grace = self.answers.unattended_grace();
+        self.answers.drain().spawn(async move {
+            let _ = timeout(grace, async { while starts.next().await.is_some() {} }).await;
+        });
     }
 }
 

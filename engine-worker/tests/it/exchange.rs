@@ -72,3 +72,19 @@ async fn wrong_commands_are_refused_and_the_exchange_goes_on() {
     exchange.start(3, ask("c", "tokens=3 gap_us=0")).await;
     assert_eq!(exchange.end(3).await.tokens(), 3);
 }
+
+#[tokio::test]
+async fn an_answer_that_waits_for_a_seat_outlives_its_exchange_too() {
+    let worker = Worker::scripted(&seats(1), bounds());
+    let mut client = worker.client().await;
+    let mut other = worker.exchange().await;
+    other.start(1, ask("a", "tokens=100000 gap_us=4000")).await;
+    other.begun(1).await;
+    let mut broken = worker.exchange().await;
+    broken.start(1, ask("b", "id=r tokens=9 gap_us=0")).await;
+    load_until(&mut client, |load| load.queued == 1).await;
+    drop(broken);
+    other.attach(2, "b", 0).await;
+    other.cancel(1).await;
+    assert_eq!(other.end(2).await.text(), Oracle::named("r").whole(0, 9));
+}

@@ -8,11 +8,13 @@
     reason = "a test that cannot go on fails, and so do its harness and its tasks"
 )]
 
+mod chaos;
 mod ending;
 mod epochs;
 mod exchange;
 mod faults;
 mod harness;
+mod log;
 mod reading;
 mod stopping;
 mod upstream;

@@ -9,7 +9,7 @@ use proto::v1::{ChatRequest, Entry, Failure, GenerateRequest, Head, Usage};
 use tokio::time::Instant;
 use tracing::{Span, info_span};
 
-use super::{Answers, Attached, Entered, Record, unix_seconds};
+use super::{Answers, Attached, Record, known::Entered, unix_seconds};
 use crate::{
     admission::Seats,
     answer::{Answer, Ending},
