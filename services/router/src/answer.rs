@@ -14,7 +14,10 @@ use std::{
 
 use journal::{Journal, Kept, Limits, Writer};
 use parking_lot::Mutex;
-use proto::v1::{AnswerSummary, ChatRequest, DisconnectPolicy, Entry, Failure, Head, Principal, Reason, ResumePoint, Usage, entry::Event};
+use proto::v1::{
+    AnswerSummary, ChatRequest, ChoiceEnd, DisconnectPolicy, Entry, Failure, FinishReason, Head, Principal, Reason, ResumePoint, Usage,
+    entry::Event,
+};
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -106,7 +109,19 @@ struct State {
     migrations: u32,
     avoid: Option<u64>,
     worker: Arc<str>,
+    turn: Turn,
     span: Span,
+}
+
+/// Where an answer stands with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// It belongs to no conversation.
+    None,
+    /// The store has been asked to open its turn.
+    Opening,
+    /// The store has its turn open.
+    Open,
 }
 
 enum Phase {
@@ -141,6 +156,10 @@ pub(crate) struct Ending {
     pub(crate) span: Span,
     /// Whether a worker ever took it.
     pub(crate) began: bool,
+    /// Whether the store is being asked to open its turn.
+    pub(crate) turn_is_opening: bool,
+    /// Whether the store has its turn open.
+    pub(crate) turn_is_open: bool,
 }
 
 /// What is due of an answer now.
@@ -173,6 +192,8 @@ pub(crate) struct Origin {
     pub(crate) limit: Duration,
     pub(crate) detach_grace: Duration,
     pub(crate) created_ms: i64,
+    /// Its writer's: 1, unless it was begun elsewhere.
+    pub(crate) epoch: u32,
     pub(crate) span: Span,
 }
 
@@ -183,8 +204,13 @@ impl Answer {
     /// Never for a fresh journal; the type says it.
     pub(crate) fn new(origin: Origin, request: ChatRequest) -> Result<Self, journal::Error> {
         let journal = Journal::new(Limits::default());
-        let writer = Arc::new(journal.claim(1)?);
+        let writer = Arc::new(journal.claim(origin.epoch)?);
         let principal = request.principal.clone().unwrap_or_default();
+        let turn = if request.conversation_id.is_empty() {
+            Turn::None
+        } else {
+            Turn::Opening
+        };
         let now = Instant::now();
         Ok(Self {
             id: origin.id,
@@ -206,7 +232,7 @@ impl Answer {
             limit: origin.limit,
             last_ms: AtomicU32::new(0),
             tokens: Mutex::new(Tokens {
-                epoch: 1,
+                epoch: origin.epoch,
                 ..Tokens::default()
             }),
             state: Mutex::new(State {
@@ -221,6 +247,7 @@ impl Answer {
                 migrations: 0,
                 avoid: None,
                 worker: "".into(),
+                turn,
                 span: origin.span,
             }),
         })
@@ -298,6 +325,14 @@ impl Answer {
         false
     }
 
+    /// It has no reader yet, and ends unless one comes within this time.
+    pub(crate) fn orphan(&self, grace: Duration) {
+        let mut state = self.state.lock();
+        if state.readers == 0 {
+            state.orphaned = Some(Instant::now() + grace);
+        }
+    }
+
     /// What was asked. `None` once it has ended.
     pub(crate) fn request(&self) -> Option<Arc<ChatRequest>> {
         self.state.lock().request.clone()
@@ -309,6 +344,21 @@ impl Answer {
         if state.request.is_some() {
             state.request = Some(Arc::new(request));
         }
+    }
+
+    /// Another router has opened its turn; this one closes it.
+    pub(crate) fn inherit_turn(&self) {
+        let mut state = self.state.lock();
+        if state.turn == Turn::Opening {
+            state.turn = Turn::Open;
+        }
+    }
+
+    /// The store has been asked to open the turn, and has said yes or no. Says whether there is a turn to close already.
+    pub(crate) fn turn_opened(&self, opened: bool) -> bool {
+        let mut state = self.state.lock();
+        state.turn = if opened { Turn::Open } else { Turn::None };
+        opened && matches!(state.phase, Phase::Ended)
     }
 
     /// The writer of the current epoch.
@@ -387,6 +437,8 @@ impl Answer {
             epoch: state.writer.epoch(),
             span: std::mem::replace(&mut state.span, Span::none()),
             began: state.head.is_some(),
+            turn_is_opening: state.turn == Turn::Opening,
+            turn_is_open: state.turn == Turn::Open,
         })
     }
 
@@ -415,11 +467,6 @@ impl Answer {
     pub(crate) fn is_fresh(&self) -> bool {
         let state = self.state.lock();
         state.attempts == 0 && state.migrations == 0
-    }
-
-    /// The span of its trace.
-    pub(crate) fn span(&self) -> Span {
-        self.state.lock().span.clone()
     }
 
     /// What it took so far, counted from the journal.
@@ -477,6 +524,14 @@ impl Answer {
             age_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
     }
+}
+
+/// What the journal says of an answer.
+impl Answer {
+    /// The model that answers.
+    pub(crate) fn model(&self) -> &Arc<str> {
+        &self.claim.model
+    }
 
     /// How it stands: `running`, `finished`, `failed` or `cancelled`.
     pub(crate) fn state_word(&self) -> &'static str {
@@ -487,6 +542,29 @@ impl Answer {
                 Some(Event::Cancelled(_)) => "cancelled",
                 _ => "running",
             })
+    }
+
+    /// How it ended, in the request log's words.
+    pub(crate) fn finish_word(&self) -> &'static str {
+        self.journal
+            .with_entries(|entries| match entries.last().and_then(|entry| entry.event.as_ref()) {
+                Some(Event::Finished(finished)) => finished.choices.first().map_or(FinishReason::Stop, ChoiceEnd::reason).as_word(),
+                Some(Event::Failed(failure)) => failure.reason().as_word(),
+                Some(Event::Cancelled(_)) => "cancelled",
+                _ => "running",
+            })
+    }
+
+    /// What it took in the end: as its terminal entry says, which may know more than the entries do.
+    pub(crate) fn final_usage(&self) -> Usage {
+        let told = self.journal.with_entries(|entries| entries.last().and_then(Entry::usage));
+        told.unwrap_or_else(|| self.usage())
+    }
+
+    /// Milliseconds to the first token. 0: none came.
+    pub(crate) fn first_ms(&self) -> u32 {
+        let first = |entries: &[Entry]| entries.iter().find(|entry| entry.tokens > 0).map_or(0, |entry| entry.latency_ms);
+        self.journal.with_entries(first)
     }
 }
 

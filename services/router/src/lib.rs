@@ -5,6 +5,7 @@
 //! - [`router`]: what happens to an answer from its start to its end. [`request`]: what a request must be.
 //! - [`admission`]: who waits, and whose turn it is. [`pick`]: which worker. Both pure.
 //! - [`workers`] and [`worker`]: the workers, their load, and the calls on them. [`discovery`]: where they are.
+//! - [`store`]: the conversation store; history, turns and their outbox.
 //! - [`answer`]: one answer and its legs. [`mailbox`], [`pulse`]: how others hear of changes.
 
 mod admission;
@@ -21,6 +22,7 @@ mod router;
 mod service;
 mod settings;
 mod status;
+mod store;
 mod worker;
 mod workers;
 

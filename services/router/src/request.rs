@@ -23,7 +23,7 @@ const MAX_SCHEMA_BYTES: usize = 64 * 1024;
 /// Bytes of a name: an id, a model, a tenant, a fingerprint.
 const MAX_NAME_BYTES: usize = 256;
 /// Bytes of all texts together: half of what a message of the mesh may take.
-const MAX_TEXT_BYTES: usize = proto::MAX_DECODED_MESSAGE / 2;
+pub(crate) const MAX_TEXT_BYTES: usize = proto::MAX_DECODED_MESSAGE / 2;
 
 /// Judges a request.
 ///

@@ -7,9 +7,11 @@
 //! Locks are taken in this order, and never the other way: the shelf or the queue → the list of workers → an answer's state → a
 //! worker's exchange or an answer's journal.
 
+mod adopt;
 mod clocks;
 mod embed;
 mod place;
+mod turn;
 
 use std::{
     collections::BTreeSet,
@@ -20,19 +22,23 @@ use std::{
 use chassis::{drain::Drain, trace};
 use journal::{Bounds, Shelf};
 use parking_lot::Mutex;
-use proto::v1::{ChatRequest, Entry, Failure, FinishReason, Principal, Reason, entry::Event};
+use proto::v1::{ChatRequest, Entry, Failure, Principal, Reason};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info_span;
 
 use crate::{
     Error, Settings,
-    admission::Admission,
+    admission::{Admission, QueueFull},
     answer::{Answer, Ending, Left, Origin, Shelved, millis},
     budget::Budget,
     mailbox::Mailbox,
     pulse::Pulse,
     request,
+    store::{
+        Store,
+        outbox::{self, Outbox},
+    },
     worker::{Outcome, line},
     workers::Workers,
 };
@@ -49,6 +55,11 @@ pub(crate) struct Router {
     queue: Mutex<Admission<Arc<Answer>>>,
     answers: Mutex<Shelf<Arc<str>, Shelved>>,
     budget: Mutex<Budget>,
+    store: Option<Arc<Store>>,
+    outbox: Option<Arc<Outbox>>,
+    /// Who claims epochs: a name that no other router has.
+    name: String,
+    began: Instant,
     /// Said once draining has begun and no answer runs any more.
     over: CancellationToken,
 }
@@ -65,12 +76,20 @@ enum ClosedBy {
 impl Router {
     pub(crate) fn new(settings: Settings, drain: Drain) -> Result<Arc<Self>, Error> {
         let pulse = Arc::new(Pulse::default());
+        let store = settings
+            .store_address()
+            .map(|address| Store::new(address, settings.store_limit, Arc::clone(&pulse)));
+        let store = store.transpose().map_err(Error::Store)?.map(Arc::new);
         let bounds = Bounds {
             running: settings.max_answers,
             retention: settings.retention,
             ..Bounds::default()
         };
         Ok(Arc::new(Self {
+            outbox: store.is_some().then(|| Arc::new(Outbox::new(settings.outbox))),
+            store,
+            name: uuid::Uuid::now_v7().to_string(),
+            began: Instant::now(),
             workers: Workers::new(Arc::clone(&pulse)),
             queue: Mutex::default(),
             answers: Mutex::new(Shelf::new(bounds)),
@@ -88,6 +107,9 @@ impl Router {
         self.drain.spawn(async move { router.dispatch_all().await });
         let router = Arc::clone(self);
         self.drain.spawn(async move { router.watch_clocks().await });
+        if let (Some(store), Some(outbox)) = (&self.store, &self.outbox) {
+            outbox::spawn(outbox, store, &self.drain, self.over.clone());
+        }
     }
 
     /// These are all workers of this source now.
@@ -123,11 +145,19 @@ impl Router {
         if request.stream_id.is_empty() {
             request.stream_id = format!("ans_{}", id.simple());
         }
-        let answer = Arc::new(self.answer(request, model)?);
+        let answer = Arc::new(self.answer(request, &model)?);
         if let Some(first) = self.shelve(&answer)? {
             return Ok(first);
         }
-        if let Err(failure) = self.admit(&answer) {
+        let admitted = if answer.conversation_id.is_empty() {
+            self.admit(&answer)
+        } else {
+            self.has_room(&answer).map(|_| {
+                let (router, opened) = (Arc::clone(self), Arc::clone(&answer));
+                self.drain.spawn(router.open_turn(opened));
+            })
+        };
+        if let Err(failure) = admitted {
             answer.close(Entry::failed(failure.clone()));
             self.finish(&answer, ClosedBy::Router);
             return Err(failure);
@@ -173,7 +203,7 @@ impl Router {
 
     /// Whether the store answers.
     pub(crate) fn is_store_up(&self) -> bool {
-        false
+        self.store.as_ref().is_some_and(|store| store.is_up())
     }
 
     /// Looks at every answer on the shelf.
@@ -200,23 +230,29 @@ impl Router {
         })
     }
 
-    fn answer(&self, mut request: ChatRequest, model: Arc<str>) -> Result<Answer, Failure> {
+    fn answer(&self, mut request: ChatRequest, model: &str) -> Result<Answer, Failure> {
+        model.clone_into(&mut request.model);
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let created_ms = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX);
+        self.answer_of(request, created_ms, 1)
+    }
+
+    fn answer_of(&self, mut request: ChatRequest, created_ms: i64, epoch: u32) -> Result<Answer, Failure> {
         let asked = Duration::from_millis(request.timeout_ms.into());
         let limit = self.settings.answer_limit;
-        let span = info_span!("chat", stream_id = %request.stream_id, model = %model, request_id = %request.request_id);
+        let span = info_span!("chat", stream_id = %request.stream_id, model = %request.model, request_id = %request.request_id);
         trace::continue_from(&span, &request.traceparent);
         let context = trace::context_of(&span);
         if !context.is_empty() {
             request.traceparent = context;
         }
-        model.as_ref().clone_into(&mut request.model);
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let origin = Origin {
             id: request.stream_id.as_str().into(),
-            model,
+            model: request.model.as_str().into(),
             limit: if asked.is_zero() { limit } else { asked.min(limit) },
             detach_grace: self.settings.detach_grace,
-            created_ms: i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX),
+            created_ms,
+            epoch,
             span,
         };
         Answer::new(origin, request).map_err(|error| Failure::new(Reason::Internal, error.to_string()))
@@ -242,25 +278,29 @@ impl Router {
 
     /// Waits for a turn, which may be now.
     fn admit(self: &Arc<Self>, answer: &Arc<Answer>) -> Result<(), Failure> {
-        let slots = self.workers.slots(&answer.claim.model);
-        if slots == 0 {
-            return Err(self.nobody(&answer.claim.model));
-        }
-        let bound = slots.saturating_mul(self.settings.queue_factor).max(1);
-        let pushed = self.queue.lock().push(&answer.claim, bound as usize, Arc::clone(answer));
-        pushed.map_err(|full| {
-            let rounds = full.depth / slots + 1;
-            Failure {
-                queue_depth: full.depth,
-                retry_after_ms: (rounds * 1000).clamp(RETRY_AFTER.0, RETRY_AFTER.1),
-                ..Failure::new(
-                    Reason::QueueFull,
-                    format!("{} requests wait for the model {:?} already", full.depth, answer.claim.model),
-                )
-            }
-        })?;
+        let slots = self.has_room(answer)?;
+        let bound = self.queue_bound(slots);
+        let pushed = self.queue.lock().push(&answer.claim, bound, Arc::clone(answer));
+        pushed.map_err(|full| queue_full(answer, full, slots))?;
         self.dispatch();
         Ok(())
+    }
+
+    /// How many slots there are for the answer, if it may wait for one now.
+    fn has_room(&self, answer: &Answer) -> Result<u32, Failure> {
+        let slots = self.workers.slots(answer.model());
+        if slots == 0 {
+            return Err(self.nobody(answer.model()));
+        }
+        let depth = self.queue.lock().depth(answer.model());
+        if depth as usize >= self.queue_bound(slots) {
+            return Err(queue_full(answer, QueueFull { depth }, slots));
+        }
+        Ok(slots)
+    }
+
+    fn queue_bound(&self, slots: u32) -> usize {
+        slots.saturating_mul(self.settings.queue_factor).max(1) as usize
     }
 
     fn nobody(&self, model: &str) -> Failure {
@@ -287,6 +327,7 @@ impl Router {
         }
         // One that was refused has left nothing to read, and may be tried again under its name.
         let refused = !ending.began && answer.journal.len() == 1 && answer.state_word() == "failed";
+        self.store_turn(answer, &ending);
         let mut answers = self.answers.lock();
         if refused {
             answers.remove(&answer.id);
@@ -299,9 +340,21 @@ impl Router {
     }
 }
 
+fn queue_full(answer: &Answer, QueueFull { depth }: QueueFull, slots: u32) -> Failure {
+    let rounds = depth / slots + 1;
+    Failure {
+        queue_depth: depth,
+        retry_after_ms: (rounds * 1000).clamp(RETRY_AFTER.0, RETRY_AFTER.1),
+        ..Failure::new(
+            Reason::QueueFull,
+            format!("{depth} requests wait for the model {:?} already", answer.model()),
+        )
+    }
+}
+
 /// One line for each answer, and never a word of it.
 fn log(answer: &Answer, ending: &Ending) {
-    let usage = answer.usage();
+    let usage = answer.final_usage();
     let _inside = ending.span.enter();
     tracing::info!(
         stream_id = %answer.id,
@@ -311,32 +364,13 @@ fn log(answer: &Answer, ending: &Ending) {
         worker = %ending.worker,
         epoch = ending.epoch,
         state = answer.state_word(),
-        finish_reason = finish_word(answer),
+        finish_reason = answer.finish_word(),
         prompt_tokens = usage.prompt_tokens,
         completion_tokens = usage.completion_tokens,
-        ttft_ms = first_ms(answer),
+        ttft_ms = answer.first_ms(),
         duration_ms = millis(answer.started.elapsed()),
         "answered"
     );
-}
-
-/// How it ended, in the request log's words.
-pub(crate) fn finish_word(answer: &Answer) -> &'static str {
-    answer
-        .journal
-        .with_entries(|entries| match entries.last().and_then(|entry| entry.event.as_ref()) {
-            Some(Event::Finished(finished)) => finished.choices.first().map_or(FinishReason::Stop, |end| end.reason()).as_word(),
-            Some(Event::Failed(failure)) => failure.reason().as_word(),
-            Some(Event::Cancelled(_)) => "cancelled",
-            _ => "running",
-        })
-}
-
-/// Milliseconds to the first token. 0: none came.
-pub(crate) fn first_ms(answer: &Answer) -> u32 {
-    answer
-        .journal
-        .with_entries(|entries| entries.iter().find(|entry| entry.tokens > 0).map_or(0, |entry| entry.latency_ms))
 }
 
 /// A seed from the random bits of a name.

@@ -53,13 +53,13 @@ impl ChatService for Service {
 
     async fn resume_chat(&self, request: Request<ResumeChatRequest>) -> Result<Response<Solo>, Status> {
         let request = request.into_inner();
-        let answer = self.router.find(&request.stream_id, request.principal.as_ref())?;
+        let answer = self.router.find_or_adopt(&request.stream_id, request.principal.as_ref()).await?;
         Ok(Response::new(Solo::open(&self.router, answer, request.position).await?))
     }
 
     async fn cancel_chat(&self, request: Request<CancelChatRequest>) -> Result<Response<CancelChatResponse>, Status> {
         let request = request.into_inner();
-        let answer = self.router.find(&request.stream_id, request.principal.as_ref())?;
+        let answer = self.router.find_or_adopt(&request.stream_id, request.principal.as_ref()).await?;
         let was_running = self.router.cancel(&answer);
         Ok(Response::new(CancelChatResponse { was_running }))
     }

@@ -16,13 +16,14 @@ use std::{
 
 use parking_lot::Mutex;
 use proto::v1::{
-    AbortRequest, Cancel, EngineCommand, Entry, Failure, Head, Load, Model, WorkerState, WorkerStatus, engine_command::Command,
-    engine_service_client::EngineServiceClient,
+    AbortRequest, Cancel, ChatRequest, Detach, EngineCommand, Entry, Failure, Head, Load, Model, WorkerState, WorkerStatus,
+    engine_command::Command, engine_service_client::EngineServiceClient,
 };
 use tokio::{sync::mpsc, time::Instant};
 use tonic::transport::Channel;
 
 use self::breaker::Breaker;
+pub(crate) use self::breaker::growing;
 use crate::{
     pick::{self, Candidate},
     pulse::Pulse,
@@ -35,8 +36,8 @@ const LOST: usize = 4096;
 
 /// What takes what a worker sends for one call.
 pub(crate) trait Feed: Send + Sync {
-    /// The worker has taken the answer.
-    fn head(&self, head: Head);
+    /// The worker has taken the answer. `request` comes only to who attached to adopt it.
+    fn head(&self, head: Head, request: Option<Box<ChatRequest>>);
     /// Entries came, the first for `position`.
     fn entries(&self, position: u32, entries: Vec<Entry>, now: Instant);
     /// The worker refuses; the call is over.
@@ -174,6 +175,7 @@ impl Worker {
         let mut exchange = self.exchange.lock();
         let exchange = exchange.as_mut()?;
         let call = exchange.next_call;
+        let owned = matches!(command, Command::Start(_));
         let sent = exchange.commands.try_send(EngineCommand {
             call,
             command: Some(command),
@@ -183,7 +185,11 @@ impl Worker {
         }
         exchange.next_call = call.wrapping_add(1);
         exchange.calls.insert(call, feed);
-        Some(Call { seats: Some(seats), call })
+        Some(Call {
+            seats: Some(seats),
+            call,
+            owned,
+        })
     }
 
     /// What operators see of it.
@@ -211,15 +217,20 @@ impl Worker {
         self.exchange.lock().as_mut()?.calls.remove(&call)
     }
 
-    /// Ends a call that still runs.
-    fn abandon(&self, call: u32) {
+    /// Ends a call that still runs, and its answer too if that is this router's.
+    fn abandon(&self, call: u32, owned: bool) {
         let feed = {
             let mut exchange = self.exchange.lock();
             let Some(exchange) = exchange.as_mut() else { return };
             let feed = exchange.calls.remove(&call);
+            let command = if owned {
+                Command::Cancel(Cancel {})
+            } else {
+                Command::Detach(Detach::default())
+            };
             let command = EngineCommand {
                 call,
-                command: Some(Command::Cancel(Cancel {})),
+                command: Some(command),
             };
             if feed.is_some() && exchange.commands.try_send(command).is_err() {
                 // It has stopped reading: its silence will end the whole connection.
@@ -317,16 +328,22 @@ impl Drop for Seats {
     }
 }
 
-/// A call that runs on a worker. Dropped before its end, it is cancelled there.
+/// A call that runs on a worker. Dropped before its end, its answer is cancelled there, if it is this router's.
 pub(crate) struct Call {
     seats: Option<Seats>,
     call: u32,
+    owned: bool,
 }
 
 impl Call {
     /// The worker that it runs on. `None` only while it is being dropped.
     pub(crate) fn worker(&self) -> Option<&Arc<Worker>> {
         self.seats.as_ref().map(Seats::worker)
+    }
+
+    /// The answer that this call attached to is this router's from now on.
+    pub(crate) fn own(&mut self) {
+        self.owned = true;
     }
 
     /// The call has ended by itself: nothing has to be cancelled.
@@ -348,7 +365,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if let Some(seats) = self.seats.take() {
-            seats.worker.abandon(self.call);
+            seats.worker.abandon(self.call, self.owned);
         }
     }
 }

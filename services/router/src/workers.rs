@@ -167,6 +167,11 @@ impl Workers {
         })
     }
 
+    /// Whether every worker has spoken at least once.
+    pub(crate) fn all_met(&self) -> bool {
+        self.list.read().iter().all(|known| known.worker.is_met())
+    }
+
     /// The ready workers.
     pub(crate) fn ready(&self) -> Vec<Arc<Worker>> {
         let list = self.list.read();

@@ -10,9 +10,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use journal::Readers;
-use proto::v1::{ChatCommand, ChatResponse, Entry, Failure, chat_command::Command};
+use proto::v1::{ChatCommand, ChatResponse, Entry, Failure, ResumeChatRequest, chat_command::Command};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
@@ -36,10 +36,17 @@ pub(crate) struct Exchange {
     lagging: HashMap<Arc<str>, Reading>,
     mailbox: Arc<Mailbox>,
     outgoing: VecDeque<ChatResponse>,
+    /// Answers that this router does not hold, and asks the workers for.
+    adoptions: FuturesUnordered<Adoption>,
+    /// The calls that wait for these, and whether they were cancelled meanwhile.
+    adopting: HashMap<u32, bool>,
     /// Messages until commands are looked at again.
     until_commands: u32,
     over: Pin<Box<WaitForCancellationFutureOwned>>,
 }
+
+/// The call, the position that it wants, and the answer.
+type Adoption = BoxFuture<'static, (u32, u32, Result<Arc<Answer>, Failure>)>;
 
 struct Reader {
     reading: Reading,
@@ -56,6 +63,8 @@ impl Exchange {
             lagging: HashMap::new(),
             mailbox: Arc::default(),
             outgoing: VecDeque::new(),
+            adoptions: FuturesUnordered::new(),
+            adopting: HashMap::new(),
             until_commands: 0,
             over: Box::pin(router.over().cancelled_owned()),
         }
@@ -73,45 +82,80 @@ impl Exchange {
     }
 
     fn obey(&mut self, ChatCommand { call, command }: ChatCommand) {
-        let opened = match command {
-            Some(Command::Start(request)) => self
-                .is_free(call)
-                .and_then(|()| self.router.start(*request))
-                .map(|answer| (answer, 0)),
-            Some(Command::Attach(request)) => self
-                .is_free(call)
-                .and_then(|()| self.router.find(&request.stream_id, request.principal.as_ref()))
-                .map(|answer| (answer, request.position)),
-            Some(Command::Detach(detach)) => {
-                self.readers.remove(call);
-                if let Some(reader) = self.calls.remove(&call)
-                    && detach.lagging
-                {
-                    self.lagging.insert(Arc::clone(&reader.reading.answer().id), reader.reading);
-                }
-                return;
-            }
+        match command {
+            Some(Command::Start(request)) => match self.is_free(call).and_then(|()| self.router.start(*request)) {
+                Ok(answer) => self.read(call, answer, 0),
+                Err(failure) => self.refuse(call, failure),
+            },
+            Some(Command::Attach(request)) => match self.is_free(call) {
+                Ok(()) => self.attach(call, request),
+                Err(failure) => self.refuse(call, failure),
+            },
+            Some(Command::Detach(detach)) => self.detach(call, detach.lagging),
             Some(Command::Cancel(_)) => {
-                if let Some(reader) = self.calls.get(&call) {
+                if let Some(cancelled) = self.adopting.get_mut(&call) {
+                    *cancelled = true;
+                } else if let Some(reader) = self.calls.get(&call) {
                     self.router.cancel(reader.reading.answer());
                 }
-                return;
             }
-            None => Err(Failure::invalid("command", "the command is missing")),
-        };
-        match opened {
-            Ok((answer, position)) => self.read(call, answer, position),
-            Err(failure) => self.refuse(call, failure),
+            None => self.refuse(call, Failure::invalid("command", "the command is missing")),
+        }
+    }
+
+    fn attach(&mut self, call: u32, request: ResumeChatRequest) {
+        let ResumeChatRequest {
+            stream_id,
+            position,
+            principal,
+        } = request;
+        if self.router.holds(&stream_id) {
+            match self.router.find(&stream_id, principal.as_ref()) {
+                Ok(answer) => self.read(call, answer, position),
+                Err(failure) => self.refuse(call, failure),
+            }
+            return;
+        }
+        let router = Arc::clone(&self.router);
+        self.adopting.insert(call, false);
+        self.adoptions.push(Box::pin(async move {
+            let found = router.find_or_adopt(&stream_id, principal.as_ref()).await;
+            (call, position, found)
+        }));
+    }
+
+    fn detach(&mut self, call: u32, lagging: bool) {
+        self.adopting.remove(&call);
+        self.readers.remove(call);
+        if let Some(reader) = self.calls.remove(&call)
+            && lagging
+        {
+            self.lagging.insert(Arc::clone(&reader.reading.answer().id), reader.reading);
+        }
+    }
+
+    fn poll_adoptions(&mut self, context: &mut Context<'_>) {
+        while let Poll::Ready(Some((call, position, found))) = self.adoptions.poll_next_unpin(context) {
+            let Some(cancelled) = self.adopting.remove(&call) else { continue };
+            match found {
+                Ok(answer) => {
+                    if cancelled {
+                        self.router.cancel(&answer);
+                    }
+                    self.read(call, answer, position);
+                }
+                Err(failure) => self.refuse(call, failure),
+            }
         }
     }
 
     /// # Errors
     /// The number is taken, or there are too many.
     fn is_free(&self, call: u32) -> Result<(), Failure> {
-        if self.calls.contains_key(&call) {
+        if self.calls.contains_key(&call) || self.adopting.contains_key(&call) {
             return Err(Failure::invalid("call", format!("the call {call} is open already")));
         }
-        if self.calls.len() >= CALLS {
+        if self.calls.len() + self.adopting.len() >= CALLS {
             return Err(Failure::invalid("call", format!("an exchange reads {CALLS} answers at most")));
         }
         Ok(())
@@ -196,6 +240,7 @@ impl Stream for Exchange {
             let asked = this.until_commands == 0;
             if asked {
                 this.poll_commands(context);
+                this.poll_adoptions(context);
                 this.until_commands = TURN;
             }
             this.until_commands -= 1;
@@ -214,7 +259,7 @@ impl Stream for Exchange {
             }
         }
         let over = this.commands.is_none() || this.over.as_mut().poll(context).is_ready();
-        if over && this.calls.is_empty() {
+        if over && this.calls.is_empty() && this.adopting.is_empty() {
             return Poll::Ready(None);
         }
         Poll::Pending

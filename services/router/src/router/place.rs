@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use journal::Writer;
-use proto::v1::{AbortRequest, Entry, Failure, GenerateRequest, Head, Reason, engine_command::Command};
+use proto::v1::{AbortRequest, ChatRequest, Entry, Failure, GenerateRequest, Head, Reason, engine_command::Command};
 use tokio::time::Instant;
 
 use super::{ClosedBy, Router};
@@ -24,14 +24,14 @@ const MIGRATIONS: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What a worker's entries are for: one answer, in one epoch.
-struct Leg {
-    router: Arc<Router>,
-    answer: Arc<Answer>,
-    writer: Arc<Writer<Entry>>,
+pub(super) struct Leg {
+    pub(super) router: Arc<Router>,
+    pub(super) answer: Arc<Answer>,
+    pub(super) writer: Arc<Writer<Entry>>,
 }
 
 impl Feed for Leg {
-    fn head(&self, head: Head) {
+    fn head(&self, head: Head, _: Option<Box<ChatRequest>>) {
         self.answer.set_head(head);
     }
 
@@ -189,11 +189,14 @@ impl Router {
     /// Another worker is to go on with an answer.
     fn migrate(self: &Arc<Self>, answer: &Arc<Answer>, epoch: u32, failure: Failure) {
         tracing::info!(stream_id = %answer.id, position = answer.journal.len(), epoch, %failure, "the answer moves to another worker");
-        if answer.claim(epoch + 1).is_ok() {
-            self.wait_again(answer);
-        } else {
-            self.fail(answer, failure);
-        }
+        let (router, answer) = (Arc::clone(self), Arc::clone(answer));
+        self.drain.spawn(async move {
+            match router.claim_next(&answer, epoch).await {
+                Ok(next) if answer.claim(next).is_ok() => router.wait_again(&answer),
+                Ok(_) => router.fail(&answer, failure),
+                Err(taken) => router.fail(&answer, taken),
+            }
+        });
     }
 
     fn wait_again(&self, answer: &Arc<Answer>) {

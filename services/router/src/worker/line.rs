@@ -14,7 +14,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
-use super::{COMMANDS, Worker, breaker::growing};
+use super::{COMMANDS, Worker, growing};
 
 /// How often a worker is asked to say that it lives.
 const HEARTBEAT: Duration = Duration::from_millis(400);
@@ -129,7 +129,7 @@ fn take(worker: &Worker, response: GenerateResponse, now: Instant) {
         return; // was cancelled here, and what was on its way has come
     };
     if let Some(head) = response.head {
-        feed.head(head);
+        feed.head(head, response.request);
     }
     if let Some(failure) = response.refused {
         drop(worker.forget(response.call));

@@ -87,9 +87,8 @@ async fn a_refused_command_says_so_and_leaves_the_others_alone() {
     exchange.start(1, ask("hi")).await;
     let making = worker.started().await;
     exchange.start(2, ask("")).await;
-    exchange.attach(3, "unknown", 0).await;
     exchange.start(1, ask("again")).await;
-    for (call, reason) in [(2, Reason::InvalidRequest), (3, Reason::NotFound), (1, Reason::InvalidRequest)] {
+    for (call, reason) in [(2, Reason::InvalidRequest), (1, Reason::InvalidRequest)] {
         let response = exchange.next().await;
         assert_eq!((response.call, response.refused.unwrap().reason()), (call, reason));
     }

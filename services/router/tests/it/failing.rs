@@ -3,12 +3,12 @@
 use proto::v1::{Failure, Reason, entry::Event};
 
 use crate::{
-    fake_worker::{FakeWorker, text},
+    fake_worker::{FakeWorker, Seen, text},
     mesh::{ask, joined, mesh, ready},
 };
 
 /// The worker that got the next answer, and the answer.
-async fn whose<'a>(workers: [&'a FakeWorker; 2]) -> (usize, crate::fake_worker::Making) {
+pub(crate) async fn whose(workers: [&FakeWorker; 2]) -> (usize, crate::fake_worker::Making) {
     tokio::select! {
         making = workers[0].started() => (0, making),
         making = workers[1].started() => (1, making),
@@ -93,6 +93,11 @@ async fn a_worker_that_falls_silent_is_left_and_what_it_says_later_is_not_heard(
     zombie.line.entries(3, vec![proto::v1::Entry::text("zombie", 1)]).await;
     making.whole(6).await;
     assert_eq!(joined(&answer.await.unwrap().unwrap(), 0), text(6));
+    workers[first].thaw();
+    match workers[first].seen().await {
+        Seen::Abort(stale) => assert_eq!((stale.stream_id, stale.epoch), (making.request.stream_id, 1)),
+        _ => panic!("the one that came back was not told to stop"),
+    }
 }
 
 #[tokio::test]

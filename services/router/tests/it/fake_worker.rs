@@ -30,7 +30,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Seen {
     Start(Making),
     Attach(AttachRequest, Line),
-    Detach(u32),
+    Detach,
     Cancel(u32),
     Abort(AbortRequest),
 }
@@ -118,6 +118,11 @@ impl FakeWorker {
     /// Falls silent, as a stopped process does.
     pub(crate) fn freeze(&self) {
         self.frozen.send_replace(true);
+    }
+
+    /// Goes on, as a process that was stopped and continued.
+    pub(crate) fn thaw(&self) {
+        self.frozen.send_replace(false);
     }
 
     pub(crate) fn tell(&self, change: impl FnOnce(&mut Load)) {
@@ -281,7 +286,7 @@ impl EngineService for Service {
                 let command = match command {
                     Some(Command::Start(request)) => Seen::Start(Making { request: *request, line }),
                     Some(Command::Attach(request)) => Seen::Attach(request, line),
-                    Some(Command::Detach(_)) => Seen::Detach(call),
+                    Some(Command::Detach(_)) => Seen::Detach,
                     Some(Command::Cancel(_)) => Seen::Cancel(call),
                     None => continue,
                 };

@@ -1,10 +1,13 @@
 //! What the router promises, shown against a worker and a store that do what the test says.
 
+mod fake_store;
 mod fake_worker;
 mod mesh;
 
 mod admission;
+mod adopting;
 mod ending;
 mod exchange;
 mod failing;
+mod storing;
 mod streaming;

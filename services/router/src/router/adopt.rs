@@ -1,0 +1,220 @@
+//! Taking over an answer that another router carried and that this one does not hold: it asks every worker that it can reach, and
+//! the one that makes the answer sends it again from the first entry. The generation never pauses.
+//!
+//! Whose the answer is, and what it was asked, the worker tells ([`Feed::head`]). One that does not tell is believed to be the
+//! caller's, who knew its name, which cannot be guessed; it cannot go on elsewhere then.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use proto::v1::{AttachRequest, ChatRequest, DisconnectPolicy, Entry, Failure, Head, Principal, Reason, engine_command::Command};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+
+use super::{Router, place::Leg};
+use crate::{
+    answer::{Answer, Ran},
+    worker::{Call, Feed},
+};
+
+/// How long the workers may take to say whether they have it.
+const ASK: Duration = Duration::from_secs(2);
+/// A router that began so lately may not have reached the worker that has it.
+const YOUNG: Duration = Duration::from_secs(10);
+
+/// What a worker said.
+enum Said {
+    /// It makes that answer.
+    Mine(usize, Head, Option<Box<ChatRequest>>),
+    /// It knows no such answer.
+    No,
+}
+
+/// What takes what a worker sends until it is known whose the answer is.
+struct Probe {
+    index: usize,
+    said: mpsc::Sender<Said>,
+    taken: Mutex<Taken>,
+}
+
+enum Taken {
+    /// Entries that came before the answer was there to take them.
+    Waiting(Vec<(u32, Vec<Entry>, Instant)>),
+    /// The answer takes them.
+    By(Arc<Leg>),
+    /// The worker has gone, or refused.
+    Nobody,
+}
+
+impl Feed for Probe {
+    fn head(&self, head: Head, request: Option<Box<ChatRequest>>) {
+        let _ = self.said.try_send(Said::Mine(self.index, head, request)); // room for one from each; the first stands
+    }
+
+    fn entries(&self, position: u32, entries: Vec<Entry>, now: Instant) {
+        let leg = match &mut *self.taken.lock() {
+            Taken::Waiting(waiting) => {
+                waiting.push((position, entries, now));
+                return;
+            }
+            Taken::By(leg) => Arc::clone(leg),
+            Taken::Nobody => return,
+        };
+        leg.entries(position, entries, now);
+    }
+
+    fn refused(&self, failure: Failure) {
+        match self.lose() {
+            Some(leg) => leg.refused(failure),
+            None => drop(self.said.try_send(Said::No)),
+        }
+    }
+
+    fn broken(&self, failure: Failure) {
+        match self.lose() {
+            Some(leg) => leg.broken(failure),
+            None => drop(self.said.try_send(Said::No)),
+        }
+    }
+}
+
+impl Probe {
+    fn lose(&self) -> Option<Arc<Leg>> {
+        match std::mem::replace(&mut *self.taken.lock(), Taken::Nobody) {
+            Taken::By(leg) => Some(leg),
+            Taken::Waiting(_) | Taken::Nobody => None,
+        }
+    }
+
+    /// The answer takes what came and what will come. Says false if the worker has gone meanwhile.
+    fn give_to(&self, leg: &Arc<Leg>) -> bool {
+        loop {
+            let waiting = {
+                let mut taken = self.taken.lock();
+                match &mut *taken {
+                    Taken::Waiting(waiting) if waiting.is_empty() => {
+                        *taken = Taken::By(Arc::clone(leg));
+                        return true;
+                    }
+                    Taken::Waiting(waiting) => std::mem::take(waiting),
+                    Taken::By(_) => return true,
+                    Taken::Nobody => return false,
+                }
+            };
+            for (position, entries, now) in waiting {
+                leg.entries(position, entries, now);
+            }
+        }
+    }
+}
+
+impl Router {
+    /// Whether there is an answer of that name here, whosever it is.
+    pub(crate) fn holds(&self, stream_id: &str) -> bool {
+        self.answers.lock().get(stream_id).is_some()
+    }
+
+    /// The answer of that name, from here or from the worker that makes it.
+    ///
+    /// # Errors
+    /// There is none, or it is somebody else's.
+    pub(crate) async fn find_or_adopt(self: &Arc<Self>, stream_id: &str, principal: Option<&Principal>) -> Result<Arc<Answer>, Failure> {
+        if !self.holds(stream_id) && !stream_id.is_empty() {
+            self.adopt(stream_id, principal).await?;
+        }
+        self.find(stream_id, principal)
+    }
+
+    async fn adopt(self: &Arc<Self>, stream_id: &str, principal: Option<&Principal>) -> Result<(), Failure> {
+        let workers = self.workers.reachable();
+        let (said, mut saying) = mpsc::channel(workers.len().max(1));
+        let mut asked: Vec<Option<(Arc<Probe>, Call)>> = Vec::new();
+        for (index, worker) in workers.iter().enumerate() {
+            let probe = Arc::new(Probe {
+                index,
+                said: said.clone(),
+                taken: Mutex::new(Taken::Waiting(Vec::new())),
+            });
+            let attach = Command::Attach(AttachRequest {
+                stream_id: stream_id.to_owned(),
+                position: 0,
+                adopt: true,
+            });
+            let call = worker.call(attach, Arc::clone(&probe) as Arc<dyn Feed>, worker.take_seats(1));
+            asked.push(call.map(|call| (probe, call)));
+        }
+        drop(said);
+        let mut left = asked.iter().flatten().count();
+        let answered = timeout(ASK, async {
+            while left > 0 {
+                match saying.recv().await {
+                    Some(Said::Mine(index, head, request)) => return Some((index, head, request)),
+                    Some(Said::No) => left -= 1,
+                    None => return None,
+                }
+            }
+            None
+        });
+        match answered.await {
+            Ok(Some((index, head, request))) => {
+                let Some(asked) = asked.get_mut(index).and_then(Option::take) else {
+                    return Ok(());
+                };
+                let request = origin(stream_id, principal, request);
+                if request.principal.clone().unwrap_or_default() != principal.cloned().unwrap_or_default() {
+                    return Ok(()); // not the caller's: it is let go of, and is not found
+                }
+                self.take_over(asked, head, request)
+            }
+            Ok(None) if !self.is_young() => Ok(()),
+            Ok(None) | Err(_) => Err(Failure {
+                retry_after_ms: 500,
+                ..Failure::new(Reason::Unavailable, "not every worker could be asked for this answer")
+            }),
+        }
+    }
+
+    /// Whether a worker that has never been reached may still turn up.
+    fn is_young(&self) -> bool {
+        self.began.elapsed() < YOUNG && !self.workers.all_met()
+    }
+
+    fn take_over(self: &Arc<Self>, (probe, mut call): (Arc<Probe>, Call), head: Head, mut request: ChatRequest) -> Result<(), Failure> {
+        head.model.clone_into(&mut request.model);
+        head.conversation_id.clone_into(&mut request.conversation_id);
+        let answer = Arc::new(self.answer_of(request, head.created.saturating_mul(1000), head.epoch.max(1))?);
+        answer.inherit_turn();
+        answer.orphan(self.settings.gateway_grace);
+        if self.shelve(&answer)?.is_some() {
+            return Ok(()); // somebody was quicker; this call is detached
+        }
+        tracing::info!(stream_id = %answer.id, epoch = head.epoch, "taking over an answer of another router");
+        let address = call.worker().map(|worker| Arc::clone(worker.address())).unwrap_or_default();
+        call.own();
+        answer.set_head(head);
+        let ran = answer.run(&address, |_, _| Some(call));
+        let leg = Arc::new(Leg {
+            router: Arc::clone(self),
+            writer: answer.writer(),
+            answer: Arc::clone(&answer),
+        });
+        if ran == Ran::Runs && !probe.give_to(&leg) {
+            leg.broken(Failure::new(Reason::WorkerLost, "the worker was lost"));
+        }
+        Ok(())
+    }
+}
+
+/// What was asked, as the worker tells it, or the little that is known.
+fn origin(stream_id: &str, principal: Option<&Principal>, told: Option<Box<ChatRequest>>) -> ChatRequest {
+    let unknown = || ChatRequest {
+        principal: principal.cloned(),
+        disconnect: DisconnectPolicy::Detach.into(),
+        ..ChatRequest::default()
+    };
+    let mut request = told.map_or_else(unknown, |told| *told);
+    stream_id.clone_into(&mut request.stream_id);
+    request
+}

@@ -1,0 +1,146 @@
+//! The store's part in an answer: its history before, its turn after, and the epoch when it moves.
+
+use std::sync::Arc;
+
+use proto::v1::{BeginTurnRequest, ChatRequest, ClaimAnswerRequest, Entry, Failure, Message, Reason};
+
+use super::{ClosedBy, Router};
+use crate::{
+    answer::{Answer, Ending, millis},
+    request::MAX_TEXT_BYTES,
+    store::turn::{self, Ended},
+};
+
+impl Router {
+    /// Opens the turn of an answer that belongs to a conversation, then waits for its turn in the queue.
+    pub(super) async fn open_turn(self: Arc<Self>, answer: Arc<Answer>) {
+        let Some(request) = answer.request() else { return };
+        let opened = self.history(&answer, &request).await;
+        let ended = answer.turn_opened(opened.is_ok());
+        let admitted = opened.and_then(|history| {
+            if history.is_empty() {
+                return Ok(());
+            }
+            let mut request = (*request).clone();
+            let new = std::mem::take(&mut request.messages);
+            request.messages = before(history, new);
+            answer.set_request(request);
+            Ok(())
+        });
+        if ended {
+            let nobody = Ended {
+                worker: "",
+                epoch: answer.epoch(),
+                duration_ms: millis(answer.started.elapsed()),
+            };
+            self.send_turn(&answer, nobody);
+        } else if let Err(failure) = admitted.and_then(|()| self.admit(&answer)) {
+            answer.close(Entry::failed(failure));
+            self.finish(&answer, ClosedBy::Router);
+        }
+    }
+
+    async fn history(&self, answer: &Answer, request: &ChatRequest) -> Result<Vec<Message>, Failure> {
+        let begun = match &self.store {
+            Some(store) => {
+                let turn = BeginTurnRequest {
+                    principal: Some(answer.principal.clone()),
+                    conversation_id: answer.conversation_id.clone(),
+                    stream_id: answer.id.to_string(),
+                    messages: request.messages.clone(),
+                    model: request.model.clone(),
+                };
+                store.begin_turn(turn).await.map(|response| response.history)
+            }
+            None => Err(Failure::new(
+                Reason::StoreUnavailable,
+                "this router has no conversation store (UNBROKEN_STORE)",
+            )),
+        };
+        match begun {
+            Err(failure) if failure.reason() == Reason::StoreUnavailable && request.history_optional => Ok(Vec::new()),
+            begun => begun,
+        }
+    }
+
+    /// The store hears of an answer that has ended.
+    pub(super) fn store_turn(&self, answer: &Answer, ending: &Ending) {
+        if ending.turn_is_opening {
+            return; // whoever opens it also closes it, so that the store hears of them in order
+        }
+        if !ending.began && !ending.turn_is_open {
+            return; // it was refused: there is nothing to store
+        }
+        let ended = Ended {
+            worker: &ending.worker,
+            epoch: ending.epoch,
+            duration_ms: millis(answer.started.elapsed()),
+        };
+        self.send_turn(answer, ended);
+    }
+
+    fn send_turn(&self, answer: &Answer, ended: Ended<'_>) {
+        if let Some(outbox) = &self.outbox {
+            outbox.push(turn::of(answer, ended));
+        }
+    }
+
+    /// Takes the next epoch of an answer whose worker is lost. With the store away the router goes on by itself: one death at a
+    /// time is what the mesh promises to survive.
+    ///
+    /// # Errors
+    /// Another router has taken it.
+    pub(super) async fn claim_next(&self, answer: &Answer, epoch: u32) -> Result<u32, Failure> {
+        let Some(store) = &self.store else { return Ok(epoch + 1) };
+        let request = ClaimAnswerRequest {
+            stream_id: answer.id.to_string(),
+            epoch,
+            owner: self.name.clone(),
+        };
+        match store.claim(request).await {
+            Ok(claimed) if claimed.won => Ok(claimed.epoch.max(epoch + 1)),
+            Ok(claimed) if claimed.epoch > epoch => Err(Failure::new(Reason::WorkerLost, "another router goes on with this answer")),
+            Ok(_) => Ok(epoch + 1), // the store has not heard of the epochs before
+            Err(failure) => {
+                tracing::warn!(stream_id = %answer.id, %failure, "the epoch could not be claimed in the store");
+                Ok(epoch + 1)
+            }
+        }
+    }
+}
+
+/// The history before the new messages; the oldest are left out if all together would not fit into a message of the mesh.
+fn before(mut history: Vec<Message>, new: Vec<Message>) -> Vec<Message> {
+    let size = |message: &Message| {
+        let calls: usize = message.tool_calls.iter().map(|call| call.arguments.len()).sum();
+        message.text.len() + message.reasoning.len() + calls
+    };
+    let mut bytes: usize = history.iter().chain(&new).map(size).sum();
+    let out = history.iter().take_while(|message| {
+        let too_many = bytes > MAX_TEXT_BYTES;
+        bytes = bytes.saturating_sub(if too_many { size(message) } else { 0 });
+        too_many
+    });
+    let out = out.count();
+    history.drain(..out);
+    history.extend(new);
+    history
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_messages_give_way_to_what_fits() {
+        let message = |len: usize| Message {
+            text: "x".repeat(len),
+            ..Message::default()
+        };
+        let lens = |messages: &[Message]| messages.iter().map(|message| message.text.len()).collect::<Vec<_>>();
+        assert_eq!(lens(&before(vec![message(1), message(2)], vec![message(3)])), [1, 2, 3]);
+        let most = MAX_TEXT_BYTES;
+        assert_eq!(lens(&before(vec![message(5), message(2)], vec![message(most - 2)])), [2, most - 2]);
+        assert_eq!(lens(&before(vec![message(5)], vec![message(most + 1)])), [most + 1]);
+    }
+}

@@ -1,0 +1,111 @@
+//! What the store is told of an answer: its turn, as the journal shows it at the end. Pure.
+
+use proto::v1::{Entry, FinishedTurn, Message, Role, ToolCall, entry::Event};
+
+use crate::answer::Answer;
+
+/// Calls of one message that are kept.
+const MAX_TOOL_CALLS: usize = 128;
+
+/// How an answer ended, for its turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended<'a> {
+    /// The worker that ended it.
+    pub(crate) worker: &'a str,
+    /// The epoch in which it ended.
+    pub(crate) epoch: u32,
+    /// How long it took.
+    pub(crate) duration_ms: u32,
+}
+
+/// The turn of an answer whose journal is closed. Without a conversation only the request is logged, so no text leaves.
+pub(crate) fn of(answer: &Answer, ended: Ended<'_>) -> FinishedTurn {
+    let message = (!answer.conversation_id.is_empty()).then(|| answer.journal.with_entries(message));
+    FinishedTurn {
+        principal: Some(answer.principal.clone()),
+        stream_id: answer.id.to_string(),
+        conversation_id: answer.conversation_id.clone(),
+        message,
+        state: answer.state_word().to_owned(),
+        finish_reason: answer.finish_word().to_owned(),
+        model: answer.model().to_string(),
+        usage: Some(answer.final_usage()),
+        started_ms: answer.created_ms,
+        ttft_ms: answer.first_ms(),
+        duration_ms: ended.duration_ms,
+        worker: ended.worker.to_owned(),
+        epoch: ended.epoch,
+        request_id: answer.request_id.clone(),
+    }
+}
+
+/// What the assistant said: the first choice.
+fn message(entries: &[Entry]) -> Message {
+    let mut message = Message {
+        role: Role::Assistant.into(),
+        ..Message::default()
+    };
+    for entry in entries.iter().filter(|entry| entry.choice == 0) {
+        message.text.push_str(&entry.token);
+        match &entry.event {
+            Some(Event::Reasoning(text)) => message.reasoning.push_str(text),
+            Some(Event::ToolCall(delta)) => {
+                let index = delta.index as usize;
+                if index >= MAX_TOOL_CALLS {
+                    continue;
+                }
+                if message.tool_calls.len() <= index {
+                    message.tool_calls.resize_with(index + 1, ToolCall::default);
+                }
+                let call = &mut message.tool_calls[index];
+                call.id.push_str(&delta.id);
+                call.name.push_str(&delta.name);
+                call.arguments.push_str(&delta.arguments);
+            }
+            _ => {}
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::ToolCallDelta;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_the_first_choice_with_its_thoughts_and_whole_calls() {
+        let call = |index, id: &str, name: &str, arguments: &str| Entry {
+            event: Some(Event::ToolCall(Box::new(ToolCallDelta {
+                index,
+                id: id.to_owned(),
+                name: name.to_owned(),
+                arguments: arguments.to_owned(),
+            }))),
+            ..Entry::default()
+        };
+        let entries = [
+            Entry {
+                event: Some(Event::Reasoning("hm".to_owned())),
+                ..Entry::default()
+            },
+            Entry::text("a", 1),
+            Entry {
+                choice: 1,
+                ..Entry::text("other", 2)
+            },
+            Entry::text("b", 3),
+            call(0, "c1", "f", "{\"x\""),
+            call(1, "c2", "g", "{}"),
+            call(0, "", "", ":1}"),
+        ];
+        let message = message(&entries);
+        assert_eq!((message.text.as_str(), message.reasoning.as_str()), ("ab", "hm"));
+        assert_eq!(message.tool_calls[0].arguments, "{\"x\":1}");
+        assert_eq!(
+            (message.tool_calls[1].id.as_str(), message.tool_calls[1].name.as_str()),
+            ("c2", "g")
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! A router takes over what another one carried.
+
+use proto::v1::{AttachRequest, ChatRequest, Failure, GenerateResponse, Head, Principal, Reason};
+
+use crate::{
+    fake_worker::{FakeWorker, Line, Seen, text, token},
+    mesh::{all, ask, joined, mesh, tenant, text_of},
+};
+
+async fn attached(worker: &FakeWorker) -> (AttachRequest, Line) {
+    match worker.seen().await {
+        Seen::Attach(request, line) => (request, line),
+        _ => panic!("an attach was expected"),
+    }
+}
+
+async fn say_no(worker: &FakeWorker) {
+    let (_, line) = attached(worker).await;
+    line.refuse(Failure::new(Reason::NotFound, "no such answer")).await;
+}
+
+/// Tells who adopts what was asked.
+async fn tell(line: &Line, principal: Option<Principal>) {
+    let request = ChatRequest {
+        principal,
+        model: "m".to_owned(),
+        n: 1,
+        ..ask("hi")
+    };
+    let head = Head {
+        epoch: 3,
+        model: "m".to_owned(),
+        created: 1_700_000_000,
+        ..Head::default()
+    };
+    let told = GenerateResponse {
+        head: Some(head),
+        request: Some(Box::new(request)),
+        ..GenerateResponse::default()
+    };
+    line.send(told).await;
+}
+
+#[tokio::test]
+async fn an_unknown_answer_is_taken_over_from_the_worker_that_makes_it() {
+    let workers = [FakeWorker::start(&["m"], 4), FakeWorker::start(&["m"], 4)];
+    let mesh = mesh(&[&workers[0], &workers[1]], &[]).await;
+    let mut exchange = mesh.exchange().await;
+    exchange.attach(1, "ans_other", 4).await;
+    say_no(&workers[0]).await;
+    let (request, line) = attached(&workers[1]).await;
+    assert_eq!(
+        (request.stream_id.as_str(), request.position, request.adopt),
+        ("ans_other", 0, true)
+    );
+    tell(&line, None).await;
+    line.tokens(0, 6).await;
+    line.tokens(6, 9).await;
+    line.finish(9).await;
+    let head = exchange.next().await.head.unwrap();
+    assert_eq!((head.epoch, head.created), (3, 1_700_000_000));
+    assert_eq!(text_of(&exchange.whole(1, 4).await), "4 5 6 7 8 ");
+    assert_eq!(joined(&all(mesh.resume("ans_other", 0).await.unwrap()).await.unwrap(), 0), text(9));
+    mesh.until_idle().await;
+}
+
+#[tokio::test]
+async fn what_was_taken_over_can_move_on() {
+    let mut workers = [FakeWorker::start(&["m"], 4), FakeWorker::start(&["m"], 4)];
+    let mesh = mesh(&[&workers[0], &workers[1]], &[]).await;
+    let mut exchange = mesh.exchange().await;
+    exchange.attach(1, "ans_other", 0).await;
+    say_no(&workers[1]).await;
+    let (_, line) = attached(&workers[0]).await;
+    tell(&line, None).await;
+    line.tokens(0, 3).await;
+    mesh.until_answers(|answers| answers.len() == 1 && answers[0].entries == 3 && answers[0].epoch == 3)
+        .await;
+    workers[0].kill();
+    let making = workers[1].started().await;
+    assert_eq!((making.request.epoch, making.request.position), (4, 3));
+    assert_eq!(making.request.resume[0].token_ids, [100, 101, 102]);
+    making.line.tokens(3, 5).await;
+    making.line.finish(5).await;
+    exchange.next().await.head.unwrap();
+    assert_eq!(text_of(&exchange.whole(1, 0).await), text(5));
+}
+
+#[tokio::test]
+async fn an_answer_that_no_worker_has_is_not_found() {
+    let worker = FakeWorker::start(&["m"], 4);
+    let mesh = mesh(&[&worker], &[]).await;
+    let (resumed, ()) = tokio::join!(mesh.resume("ans_nowhere", 0), say_no(&worker));
+    assert_eq!(Failure::from_status(&resumed.unwrap_err()).reason(), Reason::NotFound);
+}
+
+#[tokio::test]
+async fn somebody_elses_answer_is_not_found_and_goes_on() {
+    let worker = FakeWorker::start(&["m"], 4);
+    let mesh = mesh(&[&worker], &[]).await;
+    let serve = async {
+        let (_, line) = attached(&worker).await;
+        tell(&line, Some(tenant("theirs"))).await;
+        line.entries(0, vec![token(0)]).await;
+    };
+    let (resumed, ()) = tokio::join!(mesh.resume("ans_theirs", 0), serve);
+    assert_eq!(Failure::from_status(&resumed.unwrap_err()).reason(), Reason::NotFound);
+    assert!(matches!(worker.seen().await, Seen::Detach), "it is let go of, not ended");
+    assert!(mesh.answers().await.is_empty());
+}

@@ -1,0 +1,193 @@
+//! History before an answer, its turn after, and epochs in the store.
+
+use proto::v1::{DisconnectPolicy, Failure, Reason, entry::Event};
+
+use crate::{
+    fake_store::FakeStore,
+    fake_worker::{FakeWorker, text},
+    mesh::{ask, joined, mesh},
+};
+
+fn in_conversation(prompt: &str) -> proto::v1::ChatRequest {
+    let mut request = ask(prompt);
+    request.conversation_id = "conv".to_owned();
+    request
+}
+
+#[tokio::test]
+async fn the_history_goes_before_the_messages_and_the_turn_is_stored() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    mesh.until(|status| status.store_up).await;
+    let mut request = in_conversation("now");
+    request.request_id = "req-1".to_owned();
+    let answer = mesh.streaming(request);
+    let making = worker.started().await;
+    let asked: Vec<String> = making
+        .request
+        .request
+        .as_ref()
+        .unwrap()
+        .messages
+        .iter()
+        .map(|message| message.text.clone())
+        .collect();
+    assert_eq!(asked, ["before", "now"]);
+    making.whole(5).await;
+    answer.await.unwrap().unwrap();
+    let held = store.until(|held| !held.finished.is_empty()).await;
+    assert_eq!(held.begun[0].messages.len(), 1, "only what is new");
+    let turn = held.finished.values().next().unwrap();
+    assert_eq!(turn.message.as_ref().unwrap().text, text(5));
+    assert_eq!((turn.state.as_str(), turn.finish_reason.as_str()), ("finished", "stop"));
+    assert_eq!(
+        (turn.conversation_id.as_str(), turn.request_id.as_str(), turn.worker.as_str()),
+        ("conv", "req-1", worker.address.as_str())
+    );
+    assert_eq!(
+        (turn.usage.unwrap().completion_tokens, turn.model.as_str(), turn.epoch),
+        (5, "m", 1)
+    );
+}
+
+#[tokio::test]
+async fn turns_are_stored_once_though_the_store_was_away_and_replies_were_lost() {
+    let (worker, mut store) = (FakeWorker::start(&["m"], 4), FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    mesh.until(|status| status.store_up).await;
+    let opened = mesh.streaming(in_conversation("now"));
+    let making = worker.started().await;
+    store.kill();
+    mesh.until(|status| !status.store_up).await;
+    making.whole(3).await;
+    opened.await.unwrap().unwrap();
+    for _ in 0..4 {
+        let answer = mesh.streaming(ask("no conversation"));
+        worker.started().await.whole(2).await;
+        assert_eq!(joined(&answer.await.unwrap().unwrap(), 0), text(2));
+    }
+    store.lose_replies(1);
+    store.restart();
+    let held = store
+        .until(|held| held.finished.len() == 5 && held.sent.values().all(|&times| times == 2))
+        .await;
+    let said: Vec<_> = held.finished.values().filter_map(|turn| turn.message.as_ref()).collect();
+    assert_eq!(said.len(), 1, "without a conversation no text leaves the router");
+    assert_eq!(said[0].text, text(3));
+    mesh.until(|status| status.store_up).await;
+}
+
+#[tokio::test]
+async fn a_turn_that_the_store_refuses_holds_up_no_other() {
+    let (worker, store) = (FakeWorker::start(&["m"], 8), FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    let mut answers = Vec::new();
+    let mut made = Vec::new();
+    for request_id in ["a", "poison", "b"] {
+        let mut request = ask("hi");
+        request.request_id = request_id.to_owned();
+        answers.push(mesh.streaming(request));
+        made.push(worker.started().await);
+    }
+    for making in made {
+        making.whole(1).await;
+    }
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    store.until(|held| held.finished.len() == 2).await;
+}
+
+#[tokio::test]
+async fn without_the_store_a_conversation_is_refused_unless_its_history_is_optional() {
+    let worker = FakeWorker::start(&["m"], 4);
+    let mesh = mesh(&[&worker], &["--store", "127.0.0.1:9"]).await;
+    let failure = Failure::from_status(&mesh.stream(in_conversation("now")).await.unwrap_err());
+    assert_eq!(failure.reason(), Reason::StoreUnavailable);
+    let mut request = in_conversation("now");
+    request.history_optional = true;
+    let answer = mesh.streaming(request);
+    worker.started().await.whole(2).await;
+    assert_eq!(joined(&answer.await.unwrap().unwrap(), 0), text(2));
+    mesh.until_idle().await;
+}
+
+#[tokio::test]
+async fn what_the_store_refuses_fails_the_call_with_its_reason() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    let mut request = ask("hi");
+    request.conversation_id = "unknown".to_owned();
+    let failure = Failure::from_status(&mesh.stream(request).await.unwrap_err());
+    assert_eq!(failure.reason(), Reason::NotFound);
+}
+
+#[tokio::test]
+async fn a_cancelled_turn_is_stored_as_far_as_it_came() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    let answer = mesh.streaming(in_conversation("now"));
+    let making = worker.started().await;
+    making.line.head(1).await;
+    making.line.tokens(0, 2).await;
+    mesh.until_answers(|answers| answers[0].entries == 2).await;
+    answer.abort();
+    let held = store.until(|held| !held.finished.is_empty()).await;
+    let turn = held.finished.values().next().unwrap();
+    assert_eq!((turn.state.as_str(), turn.finish_reason.as_str()), ("cancelled", "cancelled"));
+    assert_eq!(turn.message.as_ref().unwrap().text, text(2));
+}
+
+#[tokio::test]
+async fn an_answer_moves_in_an_epoch_that_the_store_has_given() {
+    let mut workers = [FakeWorker::start(&["m"], 4), FakeWorker::start(&["m"], 4)];
+    let store = FakeStore::start();
+    let mesh = mesh(&[&workers[0], &workers[1]], &["--store", &store.address]).await;
+    let answer = mesh.streaming(ask("hi"));
+    let (first, making) = crate::failing::whose([&workers[0], &workers[1]]).await;
+    making.line.head(1).await;
+    making.line.tokens(0, 3).await;
+    mesh.until_answers(|answers| answers[0].entries == 3).await;
+    workers[first].kill();
+    let making = workers[1 - first].started().await;
+    assert_eq!((making.request.epoch, making.request.position), (2, 3));
+    making.whole(6).await;
+    assert_eq!(joined(&answer.await.unwrap().unwrap(), 0), text(6));
+    let held = store.until(|held| !held.finished.is_empty()).await;
+    assert_eq!((held.claims.len(), held.claims[0].epoch), (1, 1));
+    assert_eq!(held.finished.values().next().unwrap().epoch, 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_another_router_has_claimed_ends_here() {
+    let mut workers = [FakeWorker::start(&["m"], 4), FakeWorker::start(&["m"], 4)];
+    let store = FakeStore::start();
+    store.change(|held| held.claimed_by_others = 2);
+    let mesh = mesh(&[&workers[0], &workers[1]], &["--store", &store.address]).await;
+    let answer = mesh.streaming(ask("hi"));
+    let (first, making) = crate::failing::whose([&workers[0], &workers[1]]).await;
+    making.line.head(1).await;
+    making.line.tokens(0, 3).await;
+    mesh.until_answers(|answers| answers[0].entries == 3).await;
+    workers[first].kill();
+    let responses = answer.await.unwrap().unwrap();
+    assert!(matches!(&responses[3].entries[0].event, Some(Event::Failed(failure)) if failure.reason() == Reason::WorkerLost));
+    assert!(!workers[1 - first].has_seen().await);
+}
+
+#[tokio::test]
+async fn draining_flushes_the_outbox_last() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    let mut request = in_conversation("now");
+    request.disconnect = DisconnectPolicy::Background.into();
+    let answer = mesh.streaming(request);
+    let making = worker.started().await;
+    mesh.drain.begin();
+    making.whole(2).await;
+    answer.await.unwrap().unwrap();
+    drop(mesh.client);
+    mesh.stopped.await.unwrap();
+    let held = store.until(|held| !held.finished.is_empty()).await;
+    assert_eq!(held.finished.len(), 1);
+}
