@@ -34,7 +34,7 @@ wait $server
 "#;
 
 /// How long a server may take to start or stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running server. Dropping it stops it and removes its cluster.
 pub(crate) struct Server {
