@@ -18,7 +18,7 @@ mkdir -p "$rendered"
 for folder in base overlays/gpu overlays/vllm; do
     file=$rendered/$(basename "$folder").yaml
     "$tools/bin/kubectl" kustomize "k8s/$folder" >"$file"
-    "$tools/bin/kubernetes-validate" --strict "$file"
+    "$tools/bin/kubernetes-validate" --strict --quiet "$file"
     "$tools/bin/python" k8s/check.py "$file"
 done
 "$tools/bin/hadolint" --ignore DL3008 Dockerfile
