@@ -25,7 +25,7 @@ pub use settings::{Address, Settings};
 use crate::{service::Conversations, store::Store};
 
 /// How often old things are let go.
-const FORGET_EVERY: Duration = Duration::from_secs(60 * 60);
+const FORGET_EVERY: Duration = Duration::from_hours(1);
 
 /// Opens the database and serves until draining begins and the last call has ended.
 ///

@@ -2,6 +2,7 @@
 
 use std::{future::Future, pin::Pin, time::Duration};
 
+use chassis::trace;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use proto::v1::{
     BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
@@ -10,6 +11,7 @@ use proto::v1::{
     StoredAnswer, StoredMessage, conversation_service_server::ConversationService,
 };
 use tonic::{Request, Response, Status};
+use tracing::{Instrument as _, Span};
 
 use crate::{
     check,
@@ -39,16 +41,24 @@ impl Conversations {
     }
 
     /// What the store makes of a call, within the limit. A call that is cut off undoes itself: its transaction is dropped.
-    async fn within<T>(&self, call: impl Future<Output = Result<T, Fault>> + Send) -> Result<T, Status> {
-        match tokio::time::timeout(self.limit, call).await {
+    async fn within<T>(&self, span: &Span, call: impl Future<Output = Result<T, Fault>> + Send) -> Result<T, Status> {
+        match tokio::time::timeout(self.limit, call.instrument(span.clone())).await {
             Ok(outcome) => outcome.map_err(|fault| Failure::from(fault).into()),
             Err(_) => Err(unavailable("the conversation store's database does not answer in time").into()),
         }
     }
 
-    async fn answer<T>(&self, call: impl Future<Output = Result<T, Fault>> + Send) -> Result<Response<T>, Status> {
-        self.within(call).await.map(Response::new)
+    async fn answer<T>(&self, span: &Span, call: impl Future<Output = Result<T, Fault>> + Send) -> Result<Response<T>, Status> {
+        self.within(span, call).await.map(Response::new)
     }
+}
+
+/// The span of a call, in its caller's trace. A list's span goes on with its pages.
+fn span<T>(rpc: &'static str, request: &Request<T>) -> Span {
+    let span = tracing::info_span!("store", rpc);
+    let traceparent = request.metadata().get(trace::TRACEPARENT).and_then(|value| value.to_str().ok());
+    trace::continue_from(&span, traceparent.unwrap_or_default());
+    span
 }
 
 /// The principal's scope, if its names are well formed.
@@ -63,108 +73,127 @@ impl ConversationService for Conversations {
     type ListMessagesStream = Page<StoredMessage>;
 
     async fn create_conversation(&self, request: Request<CreateConversationRequest>) -> Result<Response<Conversation>, Status> {
+        let span = span("CreateConversation", &request);
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
-        self.answer(self.store.create_conversation(&scope, &request)).await
+        self.answer(&span, self.store.create_conversation(&scope, &request)).await
     }
 
     async fn get_conversation(&self, request: Request<GetConversationRequest>) -> Result<Response<Conversation>, Status> {
+        let span = span("GetConversation", &request);
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
-        self.answer(self.store.get_conversation(&scope, &request.id)).await
+        self.answer(&span, self.store.get_conversation(&scope, &request.id)).await
     }
 
     async fn list_conversations(
         &self,
         request: Request<ListConversationsRequest>,
     ) -> Result<Response<Self::ListConversationsStream>, Status> {
+        let span = span("ListConversations", &request);
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
         let size = check::page(request.page_size)?;
-        let cursor = self.within(self.store.conversation_cursor(&scope, &request.after_id)).await?;
-        let pieces = stream::try_unfold((self.clone(), scope, cursor, size), async |(service, scope, cursor, left)| {
-            let wanted = left.min(PIECE);
-            if wanted == 0 {
-                return Ok::<_, Status>(None);
-            }
-            let piece = service.within(service.store.list_conversations(&scope, &cursor, wanted)).await?;
-            let Some(last) = piece.last() else { return Ok(None) };
-            let cursor = Cursor::after(last);
-            let sent = u32::try_from(piece.len()).unwrap_or(left);
-            let left = if sent < wanted { 0 } else { left - sent };
-            Ok(Some((piece, (service, scope, cursor, left))))
-        });
+        let cursor = self
+            .within(&span, self.store.conversation_cursor(&scope, &request.after_id))
+            .await?;
+        let pieces = stream::try_unfold(
+            (self.clone(), span, scope, cursor, size),
+            async |(service, span, scope, cursor, left)| {
+                let wanted = left.min(PIECE);
+                if wanted == 0 {
+                    return Ok::<_, Status>(None);
+                }
+                let piece = service
+                    .within(&span, service.store.list_conversations(&scope, &cursor, wanted))
+                    .await?;
+                let Some(last) = piece.last() else { return Ok(None) };
+                let cursor = Cursor::after(last);
+                let sent = u32::try_from(piece.len()).unwrap_or(left);
+                let left = if sent < wanted { 0 } else { left - sent };
+                Ok(Some((piece, (service, span, scope, cursor, left))))
+            },
+        );
         first_then_rest(pieces).await
     }
 
     async fn rename_conversation(&self, request: Request<RenameConversationRequest>) -> Result<Response<Conversation>, Status> {
+        let span = span("RenameConversation", &request);
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
-        self.answer(self.store.rename_conversation(&scope, &request)).await
+        self.answer(&span, self.store.rename_conversation(&scope, &request)).await
     }
 
     async fn delete_conversation(
         &self,
         request: Request<DeleteConversationRequest>,
     ) -> Result<Response<DeleteConversationResponse>, Status> {
+        let span = span("DeleteConversation", &request);
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
-        self.within(self.store.delete_conversation(&scope, &request.id)).await?;
+        self.within(&span, self.store.delete_conversation(&scope, &request.id)).await?;
         Ok(Response::new(DeleteConversationResponse {}))
     }
 
     async fn list_messages(&self, request: Request<ListMessagesRequest>) -> Result<Response<Self::ListMessagesStream>, Status> {
+        let span = span("ListMessages", &request);
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
         let conversation = request.conversation_id;
         check::name("conversation_id", &conversation)?;
         let size = check::page(request.page_size)?;
-        self.within(self.store.conversation_must_exist(&scope, &conversation)).await?;
+        self.within(&span, self.store.conversation_must_exist(&scope, &conversation))
+            .await?;
         let after = message_cursor(&conversation, &request.after_id)?;
-        let from = (self.clone(), scope, conversation, after, size);
-        let pieces = stream::try_unfold(from, async |(service, scope, conversation, after, left)| {
+        let from = (self.clone(), span, scope, conversation, after, size);
+        let pieces = stream::try_unfold(from, async |(service, span, scope, conversation, after, left)| {
             let wanted = left.min(PIECE);
             if wanted == 0 {
                 return Ok::<_, Status>(None);
             }
             let piece = service
-                .within(service.store.list_messages(&scope, &conversation, after, wanted))
+                .within(&span, service.store.list_messages(&scope, &conversation, after, wanted))
                 .await?;
             let Some((last, _)) = piece.last() else { return Ok(None) };
             let after = *last;
             let left = left - u32::try_from(piece.len()).unwrap_or(left);
             let messages = piece.into_iter().map(|(_, message)| message).collect();
-            Ok(Some((messages, (service, scope, conversation, after, left))))
+            Ok(Some((messages, (service, span, scope, conversation, after, left))))
         });
         first_then_rest(pieces).await
     }
 
     async fn begin_turn(&self, request: Request<BeginTurnRequest>) -> Result<Response<BeginTurnResponse>, Status> {
+        let span = span("BeginTurn", &request);
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
-        self.answer(self.store.begin_turn(&scope, &request)).await
+        self.answer(&span, self.store.begin_turn(&scope, &request)).await
     }
 
     async fn checkpoint(&self, request: Request<CheckpointRequest>) -> Result<Response<CheckpointResponse>, Status> {
+        let span = span("Checkpoint", &request);
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
-        self.within(self.store.checkpoint(&scope, &request)).await?;
+        self.within(&span, self.store.checkpoint(&scope, &request)).await?;
         Ok(Response::new(CheckpointResponse {}))
     }
 
     async fn finish_turns(&self, request: Request<FinishTurnsRequest>) -> Result<Response<FinishTurnsResponse>, Status> {
-        let closed = self.within(self.store.finish_turns(request.get_ref())).await?;
+        let span = span("FinishTurns", &request);
+        let closed = self.within(&span, self.store.finish_turns(request.get_ref())).await?;
         Ok(Response::new(FinishTurnsResponse { closed }))
     }
 
     async fn claim_answer(&self, request: Request<ClaimAnswerRequest>) -> Result<Response<ClaimAnswerResponse>, Status> {
-        self.answer(self.store.claim_answer(request.get_ref())).await
+        let span = span("ClaimAnswer", &request);
+        self.answer(&span, self.store.claim_answer(request.get_ref())).await
     }
 
     async fn get_answer(&self, request: Request<GetAnswerRequest>) -> Result<Response<StoredAnswer>, Status> {
+        let span = span("GetAnswer", &request);
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
-        self.answer(self.store.get_answer(&scope, &request.stream_id)).await
+        self.answer(&span, self.store.get_answer(&scope, &request.stream_id)).await
     }
 }
 

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn an_address_names_a_file_or_a_server() {
-        assert!(matches!(target("sqlite:///var/lib/a.db"), Ok(Target::Sqlite(path)) if path == PathBuf::from("/var/lib/a.db")));
+        assert!(matches!(target("sqlite:///var/lib/a.db"), Ok(Target::Sqlite(path)) if path.to_str() == Some("/var/lib/a.db")));
         assert!(matches!(target("postgres://u:p@db:5432/chat"), Ok(Target::Postgres(_))));
     }
 
@@ -144,6 +144,6 @@ mod tests {
     #[test]
     fn the_data_directory_holds_the_file_by_default() {
         let settings = Command::parse_from(["test", "--data-dir", "/srv/chat"]).settings;
-        assert!(matches!(settings.target(), Ok(Target::Sqlite(path)) if path == PathBuf::from("/srv/chat/unbroken.db")));
+        assert!(matches!(settings.target(), Ok(Target::Sqlite(path)) if path.to_str() == Some("/srv/chat/unbroken.db")));
     }
 }

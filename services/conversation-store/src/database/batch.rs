@@ -10,7 +10,7 @@ pub(crate) struct Batch {
     pub(crate) log: &'static str,
     /// Of `answer` rows: marks their conversations as changed at `$2`.
     pub(crate) touch: &'static str,
-    /// Of `answer` rows: closes those that run. `$2` is the time.
+    /// Of `answer` rows: closes those that run; one that brings no message (`said` 0) keeps that of its last checkpoint. `$2` is the time.
     pub(crate) close: &'static str,
     /// Of `answer` rows: those whose turn was never opened, though their conversation is there.
     pub(crate) unopened: &'static str,
@@ -54,8 +54,10 @@ macro_rules! batch {
             close: concat!(
                 "WITH t AS (",
                 $answer,
-                ") UPDATE answers SET state = t.state, epoch = t.epoch, model = t.model, text = t.text, reasoning = t.reasoning,
-                    tool_calls = t.tool_calls, finish_reason = t.finish_reason, prompt_tokens = t.prompt_tokens,
+                ") UPDATE answers SET state = t.state, epoch = t.epoch, model = t.model,
+                    text = CASE WHEN t.said = 1 THEN t.text ELSE answers.text END,
+                    reasoning = CASE WHEN t.said = 1 THEN t.reasoning ELSE answers.reasoning END,
+                    tool_calls = CASE WHEN t.said = 1 THEN t.tool_calls ELSE answers.tool_calls END, finish_reason = t.finish_reason, prompt_tokens = t.prompt_tokens,
                     completion_tokens = t.completion_tokens, reasoning_tokens = t.reasoning_tokens,
                     cached_tokens = t.cached_tokens, updated_ms = $2
                 FROM t
@@ -86,7 +88,7 @@ pub(crate) static SQLITE: Batch = batch! {
         FROM json_each($1)",
     answer: "SELECT value->>'i' AS i, value->>'tenant_id' AS tenant_id, value->>'user_id' AS user_id, value->>'stream_id' AS stream_id,
         value->>'conversation_id' AS conversation_id, value->>'model' AS model, value->>'state' AS state, value->>'epoch' AS epoch,
-        value->>'text' AS text, value->>'reasoning' AS reasoning, value->>'tool_calls' AS tool_calls,
+        value->>'said' AS said, value->>'text' AS text, value->>'reasoning' AS reasoning, value->>'tool_calls' AS tool_calls,
         value->>'finish_reason' AS finish_reason, value->>'prompt_tokens' AS prompt_tokens,
         value->>'completion_tokens' AS completion_tokens, value->>'reasoning_tokens' AS reasoning_tokens,
         value->>'cached_tokens' AS cached_tokens
@@ -100,6 +102,6 @@ pub(crate) static POSTGRES: Batch = batch! {
         reasoning_tokens BIGINT, cached_tokens BIGINT, started_ms BIGINT, ttft_ms BIGINT, duration_ms BIGINT, worker TEXT,
         epoch BIGINT)",
     answer: "SELECT * FROM json_to_recordset($1::json) AS r(i BIGINT, tenant_id TEXT, user_id TEXT, stream_id TEXT,
-        conversation_id TEXT, model TEXT, state TEXT, epoch BIGINT, text TEXT, reasoning TEXT, tool_calls TEXT, finish_reason TEXT,
+        conversation_id TEXT, model TEXT, state TEXT, epoch BIGINT, said BIGINT, text TEXT, reasoning TEXT, tool_calls TEXT, finish_reason TEXT,
         prompt_tokens BIGINT, completion_tokens BIGINT, reasoning_tokens BIGINT, cached_tokens BIGINT)"
 };

@@ -103,12 +103,12 @@ async fn a_bad_turn_does_not_cost_the_others(stage: Stage) {
     };
     client.delete_conversation(delete).await.unwrap();
     let mut wrong_state = finished(&good, "wrong", "x");
-    wrong_state.state = "running".to_owned();
+    "running".clone_into(&mut wrong_state.state);
     let mut wrong_name = finished("", "wrong", "x");
     wrong_name.principal = who("a\0b", "");
     let mut odd = finished(&good, "odd", "nul\0");
     odd.request_id = "é".repeat(1_000);
-    odd.message.as_mut().unwrap().reasoning = "\0".to_owned();
+    "\0".clone_into(&mut odd.message.as_mut().unwrap().reasoning);
     let batch = vec![
         finished(&deleted, "deleted", "a secret"),
         wrong_state,

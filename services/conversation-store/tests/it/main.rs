@@ -1,5 +1,5 @@
 //! What the store promises, asked over gRPC, of both databases alike; what it does when a database fails; and its process.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
 
 mod answers;
 mod conversations;

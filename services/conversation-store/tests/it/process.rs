@@ -2,14 +2,17 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use proto::v1::Reason;
 use tempfile::TempDir;
+
+use crate::stage::{Client, ann, begin, conversation, failure, texts, turn};
 
 fn store(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_unbroken-store"));
@@ -59,14 +62,77 @@ fn a_postgres_that_is_not_there_is_exit_1_after_the_wait() {
 #[test]
 fn sigterm_stops_it_with_exit_0() {
     let folder = TempDir::new().unwrap();
-    let mut child = store(&["--data-dir", folder.path().to_str().unwrap()])
+    let child = store(&["--data-dir", folder.path().to_str().unwrap()])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let listening = lines.find(|line| line.as_ref().unwrap().contains("listens")).unwrap().unwrap();
-    assert!(listening.contains("127.0.0.1:"), "{listening}");
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    let rest: Vec<String> = lines.map(Result::unwrap).collect();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:?}");
+    let mut store = Running::wait_for(child);
+    assert!(store.address.starts_with("127.0.0.1:"), "{}", store.address);
+    kill(Pid::from_raw(store.child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(store.child.wait().unwrap().code(), Some(0));
+}
+
+/// A limit on the size of files stands for the disk: writes past it fail, and it can be lifted again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_a_typed_failure_and_passes() {
+    let folder = TempDir::new().unwrap();
+    let store = store(&["--data-dir", folder.path().to_str().unwrap()]);
+    let mut limited = Command::new("sh");
+    // An ignored signal stays ignored: the process sees failing writes instead of dying of them.
+    limited.args(["-c", "trap '' XFSZ; exec prlimit --fsize=524288:unlimited \"$@\"", "sh"]);
+    limited.arg(store.get_program()).args(store.get_args()).stderr(Stdio::piped());
+    let store = Running::wait_for(limited.spawn().unwrap());
+    let mut client = Client::new(chassis::channel::lazy(&store.address).unwrap());
+    let id = conversation(&mut client, ann()).await.id;
+
+    let text = "x".repeat(20_000);
+    let mut stored = 0;
+    let refused = loop {
+        match client.begin_turn(turn(&id, &format!("s{stored}"), &text)).await {
+            Ok(_) => stored += 1,
+            Err(status) => break failure(&status),
+        }
+        assert!(stored < 1_000, "the disk is never full");
+    };
+    assert_eq!(refused.reason(), Reason::StoreUnavailable);
+    assert!(stored > 0);
+    assert_eq!(
+        texts(&mut client, &id).await.len(),
+        2 * stored,
+        "nothing is half written, and reading goes on"
+    );
+
+    let pid = store.child.id().to_string();
+    let lifted = Command::new("prlimit")
+        .args(["--pid", &pid, "--fsize=unlimited:unlimited"])
+        .status()
+        .unwrap();
+    assert!(lifted.success());
+    begin(&mut client, turn(&id, &format!("s{stored}"), &text)).await;
+    assert_eq!(texts(&mut client, &id).await.len(), 2 * stored + 2);
+}
+
+/// A process that serves. Dropping it kills it.
+struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    /// Waits until it says where it listens, and then reads what else it says, so that it never waits for a reader.
+    fn wait_for(mut child: Child) -> Self {
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let said = lines.find(|line| line.as_ref().unwrap().contains("listens")).unwrap().unwrap();
+        let (_, address) = said.split_once("\"address\":\"").expect("its log is JSON");
+        let address = address[..address.find('"').unwrap()].to_owned();
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

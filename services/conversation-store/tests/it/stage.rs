@@ -80,7 +80,7 @@ pub(crate) fn settings(database: &str) -> Settings {
         database: Some(Address::from_str(database).unwrap()),
         database_wait: Duration::from_secs(30),
         store_timeout: Duration::from_secs(10),
-        request_log_keep: Duration::from_secs(30 * 24 * 3600),
+        request_log_keep: Duration::from_hours(30 * 24),
     }
 }
 
@@ -146,10 +146,8 @@ pub(crate) fn failure(status: &Status) -> Failure {
 }
 
 pub(crate) fn who(tenant: &str, user: &str) -> Option<Principal> {
-    Some(Principal {
-        tenant: tenant.to_owned(),
-        user_id: user.to_owned(),
-    })
+    let (tenant, user_id) = (tenant.to_owned(), user.to_owned());
+    Principal { tenant, user_id }.into()
 }
 
 pub(crate) fn ann() -> Option<Principal> {

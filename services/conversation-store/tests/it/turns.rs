@@ -113,11 +113,17 @@ async fn an_interrupted_answer_is_history_as_far_as_it_came(stage: Stage) {
     client.checkpoint(checkpoint).await.unwrap();
     // `a` has said nothing: it is left out. `b` has.
     assert_eq!(begin(&mut client, turn(&id, "c", "third")).await, ["first", "second", "so far"]);
-    let mut failed = finished(&id, "b", "so far, and no more");
-    failed.state = "failed".to_owned();
-    finish(&mut client, vec![failed]).await;
+    // Whoever ends it has only its name left: what it had said stays.
+    let mut failed = finished(&id, "b", "");
+    failed.message = None;
+    "failed".clone_into(&mut failed.state);
+    let mut cancelled = finished(&id, "c", "up to here");
+    "cancelled".clone_into(&mut cancelled.state);
+    assert_eq!(finish(&mut client, vec![failed, cancelled]).await, 2);
     let history = begin(&mut client, turn(&id, "d", "fourth")).await;
-    assert_eq!(history, ["first", "second", "so far, and no more", "third"]);
+    assert_eq!(history, ["first", "second", "so far", "third", "up to here"]);
+    let states: Vec<_> = messages(&mut client, &id).await.into_iter().map(|one| one.state).collect();
+    assert_eq!(states, ["", "running", "", "failed", "", "cancelled", "", "running"]);
 }
 
 async fn a_long_history_leaves_out_the_oldest(stage: Stage) {
