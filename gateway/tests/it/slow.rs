@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// More than all buffers between here and there hold.
-const ENTRIES: u32 = 8_000;
+const ENTRIES: u32 = 12_000;
 
 fn text(position: u32) -> String {
     format!("{position:1000} ")
