@@ -165,8 +165,8 @@ impl Query {
 }
 
 /// Whose request it is. Until there are keys, everybody is the anonymous principal.
-pub(crate) fn principal() -> Option<Principal> {
-    Some(Principal::default())
+pub(crate) fn principal() -> Principal {
+    Principal::default()
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ async fn refused(gateway: &Gateway, body: &str, param: &str) {
 
 #[tokio::test]
 async fn null_is_as_good_as_absent_and_unknown_fields_are_ignored() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let nulls = [
         "model",
@@ -136,7 +136,7 @@ async fn null_is_as_good_as_absent_and_unknown_fields_are_ignored() {
 
 #[tokio::test]
 async fn everything_that_may_be_asked_for_reaches_the_router() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let body = r#"{
         "model": "tiny", "max_completion_tokens": 9, "n": 2, "temperature": 0.5, "top_p": 0.9, "top_k": -1, "min_p": 0.1, "seed": -1,
@@ -201,7 +201,7 @@ async fn an_unknown_address_or_method_is_told_in_json() {
 
 #[tokio::test]
 async fn a_refusal_of_the_router_is_an_http_error_before_the_first_byte() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let full = Failure {
         queue_depth: 12,

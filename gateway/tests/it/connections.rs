@@ -37,7 +37,7 @@ async fn a_stalled_body_is_refused_and_its_connection_closed() {
 
 #[tokio::test]
 async fn a_silent_stream_says_that_it_is_still_there() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::with(&[&router], &["--sse-keepalive", "50ms"]).await;
     for (path, ping) in [
         ("/stream?prompt=hi", ": ping\n\n"),
@@ -57,7 +57,7 @@ async fn a_silent_stream_says_that_it_is_still_there() {
 
 #[tokio::test]
 async fn nothing_is_sent_before_the_answer_is_admitted() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::with(&[&router], &["--sse-keepalive", "20ms"]).await;
     let mut waiting = tokio::spawn(client::open(gateway.address, "/stream?prompt=hi"));
     let (received, request) = router.started().await;
@@ -69,7 +69,7 @@ async fn nothing_is_sent_before_the_answer_is_admitted() {
 
 #[tokio::test]
 async fn a_chunk_is_made_of_whole_events() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let play = async {
         let (received, request) = router.started().await;
@@ -93,7 +93,7 @@ async fn a_chunk_is_made_of_whole_events() {
 
 #[tokio::test]
 async fn a_drain_lets_answers_finish_and_takes_nothing_new() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let play = async {
         let (received, request) = router.started().await;

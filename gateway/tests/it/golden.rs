@@ -21,14 +21,14 @@ fn hello() -> Vec<Entry> {
 }
 
 async fn stream(path: &str, entries: Vec<Entry>) -> Whole {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let (response, _) = tokio::join!(client::get(gateway.address, path), router.say(entries));
     response
 }
 
 async fn complete(body: &str, entries: Vec<Entry>) -> Whole {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let post = async { client::post(gateway.address, "/v1/chat/completions", body).await.whole().await };
     let (response, _) = tokio::join!(post, router.say(entries));
@@ -183,7 +183,7 @@ async fn the_event_door_tells_of_a_failure() {
 
 #[tokio::test]
 async fn the_chat_door_answers_with_one_message_or_a_stream() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let post = |body| async move { client::post(gateway.address, "/chat", body).await.whole().await };
     let (whole, request) = tokio::join!(post(r#"{"message":"hi","max_tokens":7}"#), router.say(hello()));

@@ -10,7 +10,7 @@ use crate::{
 
 #[tokio::test]
 async fn a_client_that_goes_in_mid_answer_is_told_to_the_router_at_once() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let play = async {
         let (received, request) = router.started().await;
@@ -27,7 +27,7 @@ async fn a_client_that_goes_in_mid_answer_is_told_to_the_router_at_once() {
 
 #[tokio::test]
 async fn a_client_that_goes_while_it_waits_for_a_slot_is_told_to_the_router_too() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let waiting = tokio::spawn(client::open(gateway.address, "/stream?prompt=hi"));
     let (received, _) = router.started().await;
@@ -38,7 +38,7 @@ async fn a_client_that_goes_while_it_waits_for_a_slot_is_told_to_the_router_too(
 
 #[tokio::test]
 async fn an_exchange_that_breaks_costs_the_client_nothing() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let play = async {
         let (received, request) = router.started().await;
@@ -62,7 +62,7 @@ async fn an_exchange_that_breaks_costs_the_client_nothing() {
 
 #[tokio::test]
 async fn when_a_router_dies_the_next_in_rank_goes_on() {
-    let mut routers = [Router::start().await, Router::start().await];
+    let mut routers = [Router::start(), Router::start()];
     let gateway = Gateway::before(&[&routers[0], &routers[1]]).await;
     let client_has_it = tokio::sync::Notify::new();
     let play = async {
@@ -94,7 +94,7 @@ async fn when_a_router_dies_the_next_in_rank_goes_on() {
 
 #[tokio::test]
 async fn an_answer_that_no_router_knows_any_more_ends_with_a_typed_error() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let play = async {
         let (received, request) = router.started().await;
@@ -119,7 +119,7 @@ async fn an_answer_that_no_router_knows_any_more_ends_with_a_typed_error() {
 
 #[tokio::test]
 async fn a_draining_router_is_passed_by_while_nothing_has_begun() {
-    let routers = [Router::start().await, Router::start().await];
+    let routers = [Router::start(), Router::start()];
     let gateway = Gateway::before(&[&routers[0], &routers[1]]).await;
     let play = async {
         let (home, (received, first)) = tokio::select! {

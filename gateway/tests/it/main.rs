@@ -1,5 +1,13 @@
 //! The gateway against a router that the tests play ([`router`]), seen through the bytes on its sockets ([`client`]).
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, and what it spawns ends with its runtime"
+)]
+
 mod client;
 mod gateway;
 mod router;

@@ -10,7 +10,7 @@ use crate::{
 
 #[tokio::test]
 async fn the_models_of_the_routers_are_listed() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     insta::assert_snapshot!(client::get(gateway.address, "/v1/models").await.body);
     assert_eq!(client::get(gateway.address, "/v1/models/tiny").await.json()["object"], "model");
@@ -20,7 +20,7 @@ async fn the_models_of_the_routers_are_listed() {
 
 #[tokio::test]
 async fn ready_means_that_a_first_chat_would_be_answered() {
-    let mut router = Router::start().await;
+    let mut router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let becomes = async |status: RouterStatus, expected: u16| {
         router.status.send_replace(status);
@@ -54,7 +54,7 @@ async fn ready_means_that_a_first_chat_would_be_answered() {
 
 #[tokio::test]
 async fn health_tells_what_is_down() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let healthy = client::get(gateway.address, "/health").await;
     assert_eq!((healthy.status, &healthy.json()["status"]), (200, &"ok".into()));
@@ -74,7 +74,7 @@ async fn health_tells_what_is_down() {
 
 #[tokio::test]
 async fn metrics_count_what_clients_had() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     router.status.send_replace(RouterStatus { queue_depth: 3, ..ready() });
     let mut entries = texts(&["a", "b", "c"]);
@@ -109,7 +109,7 @@ async fn metrics_count_what_clients_had() {
 
 #[tokio::test]
 async fn embeddings_come_as_numbers_or_as_base64() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let post = async |body: &str| client::post(gateway.address, "/v1/embeddings", body).await.whole().await;
     insta::assert_snapshot!(post(r#"{"input":["a","b"],"model":"tiny"}"#).await.body);
@@ -127,7 +127,7 @@ async fn embeddings_come_as_numbers_or_as_base64() {
 
 #[tokio::test]
 async fn an_answer_is_cancelled_by_its_name() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let cancel = async |id: &str| {
         client::post(gateway.address, &format!("/v1/streams/{id}/cancel"), "")

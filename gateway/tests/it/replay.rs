@@ -14,7 +14,7 @@ use crate::{
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
 
 async fn resumed_is_the_rest(path: &str, resume: impl Fn(&str, usize) -> String, words: Vec<String>) {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let mut entries: Vec<Entry> = words.iter().map(|word| Entry::text(word, 1)).collect();
     entries.push(finished(FinishReason::Stop, 1));
@@ -62,7 +62,7 @@ proptest! {
 
 #[tokio::test]
 async fn after_the_last_event_there_is_nothing() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let play = async {
         let (received, _) = router.attached().await;

@@ -46,7 +46,7 @@ pub(crate) const CREATED: i64 = 1_700_000_000;
 
 impl Router {
     /// One that listens, with a ready worker and a model.
-    pub(crate) async fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

@@ -88,7 +88,7 @@ impl Play<'_> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_stops_reading_delays_nobody_and_goes_on_where_it_was() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let play = Play {
         router: &router,
@@ -120,7 +120,7 @@ async fn a_client_that_stops_reading_delays_nobody_and_goes_on_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_lagged_and_goes_is_told_to_the_router() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let play = Play {
         router: &router,

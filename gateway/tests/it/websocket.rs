@@ -42,7 +42,7 @@ fn hello() -> Vec<Entry> {
 
 #[tokio::test]
 async fn several_turns_are_answered_on_one_socket() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let mut socket = connect(gateway.address).await;
     for prompt in ["one", "two"] {
@@ -61,7 +61,7 @@ async fn several_turns_are_answered_on_one_socket() {
 
 #[tokio::test]
 async fn a_turn_can_be_cancelled_and_the_next_one_begun() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let mut socket = connect(gateway.address).await;
     say(&mut socket, json!({ "prompt": "hi" })).await;
@@ -82,7 +82,7 @@ async fn a_turn_can_be_cancelled_and_the_next_one_begun() {
 
 #[tokio::test]
 async fn an_answer_goes_on_over_another_socket() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let mut socket = connect(gateway.address).await;
     say(&mut socket, json!({ "type": "resume", "stream_id": "abc", "after": 0 })).await;
@@ -96,7 +96,7 @@ async fn an_answer_goes_on_over_another_socket() {
 
 #[tokio::test]
 async fn what_is_wrong_with_a_message_is_said_and_the_socket_stays() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let mut socket = connect(gateway.address).await;
     let cases = [
@@ -123,7 +123,7 @@ async fn what_is_wrong_with_a_message_is_said_and_the_socket_stays() {
 
 #[tokio::test]
 async fn a_socket_that_goes_lets_go_of_its_answer() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     for admitted in [true, false] {
         let mut socket = connect(gateway.address).await;
@@ -142,7 +142,7 @@ async fn a_socket_that_goes_lets_go_of_its_answer() {
 
 #[tokio::test]
 async fn a_drain_closes_sockets_after_their_turn_with_1012() {
-    let router = Router::start().await;
+    let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;
     let mut busy = connect(gateway.address).await;
     let mut idle = connect(gateway.address).await;
