@@ -70,13 +70,15 @@ impl Account {
     }
 
     /// Writes into `request` what the router must know of this one: a name for the answer, the ids to find it by, and the policy
-    /// of plain API requests.
+    /// of plain API requests where it has none.
     pub(crate) fn sign(&mut self, request: &mut ChatRequest) {
         self.stream_id = uuid::Uuid::now_v7().simple().to_string();
         request.stream_id.clone_from(&self.stream_id);
         request.request_id = self.arrival.request_id.to_string();
         request.traceparent = chassis::trace::context_of(&self.arrival.span);
-        request.disconnect = DisconnectPolicy::Cancel.into();
+        if request.disconnect() == DisconnectPolicy::Unspecified {
+            request.disconnect = DisconnectPolicy::Cancel.into();
+        }
     }
 
     /// The answer was admitted.

@@ -13,7 +13,7 @@ pub(crate) mod simple;
 mod whole;
 pub(crate) mod ws;
 
-use proto::v1::{ChatRequest, Failure, Reason, Usage};
+use proto::v1::{ChatRequest, DisconnectPolicy, Failure, Reason, Usage};
 use serde_json::{Value, json};
 
 use crate::{
@@ -29,7 +29,7 @@ const MAX_TOKENS: i64 = 1 << 20;
 
 /// Starts the answer to `request`, and waits until it is admitted.
 async fn begin(app: &App, account: &mut Account, mut request: ChatRequest) -> Result<Answer, Refusal> {
-    request.principal = principal();
+    request.principal = Some(principal());
     account.sign(&mut request);
     let answer = turn::start(app.clients(), request, app.settings().gateway_patience).await?;
     account.admitted(answer.head());
@@ -43,7 +43,7 @@ async fn resume(app: &App, account: &mut Account, stream_id: &str, next: u32) ->
     }
     let place = Place {
         stream_id: stream_id.to_owned(),
-        principal: principal(),
+        principal: Some(principal()),
         next,
     };
     let answer = turn::attach(app.clients(), place, app.settings().gateway_patience).await?;
@@ -63,6 +63,7 @@ fn from_query(query: &Query, prompt: &str) -> Result<ChatRequest, Refusal> {
         conversation_id: query.text("conversation_id").unwrap_or_default().to_owned(),
         ..ChatRequest::default()
     };
+    request.disconnect = disconnect(query.text("disconnect"))?.into();
     let temperature = within("temperature", query.value("temperature", "a number from 0 to 2")?, 0.0..=2.0)?;
     if temperature.is_some() {
         request.sampling.get_or_insert_default().temperature = temperature;
@@ -71,6 +72,19 @@ fn from_query(query: &Query, prompt: &str) -> Result<ChatRequest, Refusal> {
         request.sampling.get_or_insert_default().seed = Some(seed);
     }
     Ok(request)
+}
+
+/// What is to become of an answer when its client has gone: it stops, unless the client says that it may come back.
+fn disconnect(word: Option<&str>) -> Result<DisconnectPolicy, Refusal> {
+    match word {
+        None | Some("cancel") => Ok(DisconnectPolicy::Cancel),
+        Some("detach") => Ok(DisconnectPolicy::Detach),
+        Some("background") => Ok(DisconnectPolicy::Background),
+        Some(other) => {
+            let message = format!("disconnect: expected cancel, detach or background, got {other:?}");
+            Err(Refusal::invalid("disconnect", message))
+        }
+    }
 }
 
 fn max_tokens(name: &str, value: Option<i64>) -> Result<Option<u32>, Refusal> {

@@ -47,11 +47,6 @@ impl Refusal {
         refusal
     }
 
-    /// The status.
-    pub(crate) fn status(&self) -> StatusCode {
-        self.0.status
-    }
-
     /// A stable word for the reason.
     pub(crate) fn code(&self) -> &'static str {
         self.0.code
@@ -163,7 +158,7 @@ mod tests {
             let refusal = Refusal::from(Failure::new(reason, "no"));
             assert_eq!(
                 refusal.object()["type"] == "invalid_request_error",
-                refusal.status().is_client_error(),
+                refusal.into_response().status().is_client_error(),
                 "{reason:?}"
             );
         }

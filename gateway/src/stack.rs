@@ -110,7 +110,7 @@ pub(crate) fn cors(origins: &[String]) -> Result<Option<CorsLayer>, String> {
         .allow_methods(Any)
         .allow_headers(Any)
         .expose_headers([REQUEST_ID, STREAM_ID, http::header::RETRY_AFTER])
-        .max_age(std::time::Duration::from_secs(3600));
+        .max_age(std::time::Duration::from_hours(1));
     if origins.contains(&"*") {
         return Ok(Some(layer.allow_origin(Any)));
     }

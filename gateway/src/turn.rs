@@ -90,12 +90,12 @@ pub(crate) async fn attach(clients: &Clients, place: Place, patience: Duration) 
 ///
 /// # Errors
 /// Why no router could; [`Reason::NotFound`] if none knows it.
-pub(crate) async fn cancel(clients: &Clients, stream_id: &str, principal: Option<Principal>) -> Result<bool, Failure> {
+pub(crate) async fn cancel(clients: &Clients, stream_id: &str, principal: &Principal) -> Result<bool, Failure> {
     let mut failure = unreachable_routers();
     for router in clients.ranked(stream_id) {
         let request = proto::v1::CancelChatRequest {
             stream_id: stream_id.to_owned(),
-            principal: principal.clone(),
+            principal: Some(principal.clone()),
         };
         match router.client().cancel_chat(request).await {
             Ok(response) => return Ok(response.into_inner().was_running),

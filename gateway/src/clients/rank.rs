@@ -20,7 +20,7 @@ mod tests {
 
     #[test]
     fn the_rank_of_a_router_is_the_same_in_every_build() {
-        assert_eq!(rank("s-1", "127.0.0.1:50051"), 0);
+        assert_eq!(rank("s-1", "127.0.0.1:50051"), 4_959_432_565_975_491_714);
     }
 
     #[test]

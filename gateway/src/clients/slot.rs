@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_slot_that_nobody_empties_is_closed_at_its_bound() {
         let slot = Slot::new(0);
-        let closed_at = (0..).find(|position| slot.put(message(*position, vec![Entry::text("token", 1)])).behind);
+        let closed_at = (0..10_000).find(|position| slot.put(message(*position, vec![Entry::text("token", 1)])).behind);
         assert!(closed_at.is_some_and(|position| position as usize <= ENTRIES));
         let before = texts(&slot).map(|(_, texts)| texts.len());
         assert_eq!(before, closed_at.map(|position| position as usize + 1), "what came before is kept");

@@ -9,7 +9,7 @@ use axum::{
 };
 use bytes::BytesMut;
 use http::{HeaderMap, StatusCode, Uri};
-use proto::v1::{Entry, FinishReason, Finished, Head, entry::Event};
+use proto::v1::{ChoiceEnd, Entry, FinishReason, Finished, Head, entry::Event};
 use serde_json::{Value, json};
 
 use crate::{
@@ -103,7 +103,7 @@ impl Events {
     /// The id stands on the last event only: who has had less than all comes back for all.
     fn finished(&self, position: u32, finished: &Finished, out: &mut BytesMut) {
         event("usage", &super::usage(finished.usage.unwrap_or_default()), out);
-        let reason = finished.choices.first().map_or(FinishReason::Stop, |end| end.reason());
+        let reason = finished.choices.first().map_or(FinishReason::Stop, ChoiceEnd::reason);
         self.id(position, out);
         event("lifecycle", &json!({ "state": "finished", "finish_reason": reason.as_word() }), out);
     }

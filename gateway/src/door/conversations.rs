@@ -7,8 +7,8 @@ use axum::{
 };
 use http::{StatusCode, Uri};
 use proto::v1::{
-    Conversation, CreateConversationRequest, DeleteConversationRequest, GetConversationRequest, ListConversationsRequest,
-    ListMessagesRequest, RenameConversationRequest, Role, StoredMessage,
+    Conversation, CreateConversationRequest, DeleteConversationRequest, Failure, GetConversationRequest, ListConversationsRequest,
+    ListMessagesRequest, Reason, RenameConversationRequest, Role, StoredMessage,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -36,10 +36,15 @@ struct Title {
 pub(crate) async fn create(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
     let title = title(body::json::<Title>(request, app.settings()).await?)?.unwrap_or_default();
     let request = CreateConversationRequest {
-        principal: principal(),
+        principal: Some(principal()),
         title,
     };
-    let conversation = app.clients().store().create_conversation(request).await.map_err(refusal)?;
+    let conversation = app
+        .clients()
+        .store()
+        .create_conversation(request)
+        .await
+        .map_err(|status| refusal(&status))?;
     Ok((StatusCode::CREATED, Json(object(&conversation.into_inner()))).into_response())
 }
 
@@ -47,11 +52,16 @@ pub(crate) async fn create(State(app): State<App>, request: Request) -> Result<R
 pub(crate) async fn list(State(app): State<App>, uri: Uri) -> Result<Json<Value>, Refusal> {
     let page = Page::of(&uri)?;
     let request = ListConversationsRequest {
-        principal: principal(),
+        principal: Some(principal()),
         page_size: page.limit + 1,
         after_id: page.after.clone(),
     };
-    let found = app.clients().store().list_conversations(request).await.map_err(refusal)?;
+    let found = app
+        .clients()
+        .store()
+        .list_conversations(request)
+        .await
+        .map_err(|status| refusal(&status))?;
     page.object(found.into_inner(), |conversation| (conversation.id.clone(), object(&conversation)))
         .await
 }
@@ -59,10 +69,15 @@ pub(crate) async fn list(State(app): State<App>, uri: Uri) -> Result<Json<Value>
 /// `GET /conversations/{id}`.
 pub(crate) async fn read(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let request = GetConversationRequest {
-        principal: principal(),
+        principal: Some(principal()),
         id,
     };
-    let conversation = app.clients().store().get_conversation(request).await.map_err(refusal)?;
+    let conversation = app
+        .clients()
+        .store()
+        .get_conversation(request)
+        .await
+        .map_err(|status| refusal(&status))?;
     Ok(Json(object(&conversation.into_inner())))
 }
 
@@ -70,12 +85,17 @@ pub(crate) async fn read(State(app): State<App>, Path(id): Path<String>) -> Resu
 pub(crate) async fn messages(State(app): State<App>, Path(id): Path<String>, uri: Uri) -> Result<Json<Value>, Refusal> {
     let page = Page::of(&uri)?;
     let request = ListMessagesRequest {
-        principal: principal(),
+        principal: Some(principal()),
         conversation_id: id,
         page_size: page.limit + 1,
         after_id: page.after.clone(),
     };
-    let found = app.clients().store().list_messages(request).await.map_err(refusal)?;
+    let found = app
+        .clients()
+        .store()
+        .list_messages(request)
+        .await
+        .map_err(|status| refusal(&status))?;
     page.object(found.into_inner(), |message| (message.id.clone(), message_object(message)))
         .await
 }
@@ -87,21 +107,30 @@ pub(crate) async fn rename(State(app): State<App>, Path(id): Path<String>, reque
         return Err(Refusal::invalid("title", format!("title: expected 1 to {TITLE} characters")));
     }
     let request = RenameConversationRequest {
-        principal: principal(),
+        principal: Some(principal()),
         id,
         title,
     };
-    let conversation = app.clients().store().rename_conversation(request).await.map_err(refusal)?;
+    let conversation = app
+        .clients()
+        .store()
+        .rename_conversation(request)
+        .await
+        .map_err(|status| refusal(&status))?;
     Ok(Json(object(&conversation.into_inner())))
 }
 
 /// `DELETE /conversations/{id}`.
 pub(crate) async fn delete(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
     let request = DeleteConversationRequest {
-        principal: principal(),
+        principal: Some(principal()),
         id,
     };
-    app.clients().store().delete_conversation(request).await.map_err(refusal)?;
+    app.clients()
+        .store()
+        .delete_conversation(request)
+        .await
+        .map_err(|status| refusal(&status))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -115,10 +144,10 @@ fn title(given: Title) -> Result<Option<String>, Refusal> {
 }
 
 /// A store that cannot be reached is said to be so.
-fn refusal(status: Status) -> Refusal {
-    let mut failure = proto::v1::Failure::from_status(&status);
-    if failure.reason() == proto::v1::Reason::Unavailable {
-        failure = proto::v1::Failure::new(proto::v1::Reason::StoreUnavailable, "the conversation store cannot be reached");
+fn refusal(status: &Status) -> Refusal {
+    let mut failure = Failure::from_status(status);
+    if failure.reason() == Reason::Unavailable {
+        failure = Failure::new(Reason::StoreUnavailable, "the conversation store cannot be reached");
     }
     failure.into()
 }
@@ -148,7 +177,7 @@ impl Page {
     async fn object<T>(&self, mut found: Streaming<T>, object: impl Fn(T) -> (String, Value)) -> Result<Json<Value>, Refusal> {
         let limit = self.limit as usize;
         let (mut data, mut last, mut has_more) = (Vec::new(), None, false);
-        while let Some(item) = found.message().await.map_err(refusal)? {
+        while let Some(item) = found.message().await.map_err(|status| refusal(&status))? {
             if data.len() == limit {
                 has_more = true;
                 break;

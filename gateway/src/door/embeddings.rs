@@ -53,7 +53,7 @@ pub(crate) async fn create(State(app): State<App>, request: Request) -> Result<J
     let request = EmbedRequest {
         model: embed.model.unwrap_or_default(),
         inputs,
-        principal: principal(),
+        principal: Some(principal()),
     };
     let response = turn::embed(app.clients(), request).await?;
     let data: Vec<Value> = (0..)

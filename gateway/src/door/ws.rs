@@ -62,7 +62,7 @@ pub(crate) async fn open(
 struct Socket {
     app: App,
     arrival: Arrival,
-    socket: WebSocket,
+    wire: WebSocket,
     /// When the client was last heard of.
     heard: Instant,
     turn: Option<Turn>,
@@ -85,11 +85,11 @@ enum Happening {
 }
 
 impl Socket {
-    fn new(app: App, arrival: Arrival, socket: WebSocket) -> Self {
+    fn new(app: App, arrival: Arrival, wire: WebSocket) -> Self {
         Self {
             app,
             arrival,
-            socket,
+            wire,
             heard: Instant::now(),
             turn: None,
             batch: Vec::new(),
@@ -105,8 +105,8 @@ impl Socket {
                 reason: Utf8Bytes::from_static(reason),
             };
             let close = async {
-                self.socket.send(Message::Close(Some(frame))).await?;
-                while let Some(Ok(_)) = self.socket.next().await {}
+                self.wire.send(Message::Close(Some(frame))).await?;
+                while let Some(Ok(_)) = self.wire.next().await {}
                 Ok::<(), axum::Error>(())
             };
             let _ = timeout(GOODBYE, close).await;
@@ -124,7 +124,7 @@ impl Socket {
             }
             let running = self.turn.is_some();
             let happening = tokio::select! {
-                message = self.socket.next() => Happening::Message(message),
+                message = self.wire.next() => Happening::Message(message),
                 first = read(&mut self.turn, &mut self.batch), if running => Happening::Entries(first),
                 () = tick.as_mut() => Happening::Tick,
                 () = drain.draining(), if !running => Happening::Draining,
@@ -144,7 +144,7 @@ impl Socket {
                 Happening::Tick if self.heard.elapsed() > ping * 2 => return None,
                 Happening::Tick => {
                     tick.as_mut().reset(Instant::now() + ping);
-                    self.socket.send(Message::Ping(bytes::Bytes::new())).await.ok()?;
+                    self.wire.send(Message::Ping(bytes::Bytes::new())).await.ok()?;
                 }
                 Happening::Draining => {}
             }
@@ -162,7 +162,7 @@ impl Socket {
                 Some(turn) => turn.answer.cancel(),
                 None => {
                     self.send(outgoing::refused(&Refusal::invalid("type", "type: no answer is running")))
-                        .await?
+                        .await?;
                 }
             }
             return Ok(());
@@ -177,7 +177,7 @@ impl Socket {
         };
         let mut account = Account::open(&self.app, arrival, "websocket");
         let begun = {
-            let begin = async {
+            let admission = async {
                 match incoming {
                     Incoming::Chat(request) => super::begin(&self.app, &mut account, *request).await.map(Some),
                     Incoming::Resume(stream_id, next) => super::resume(&self.app, &mut account, &stream_id, next).await,
@@ -186,8 +186,8 @@ impl Socket {
             };
             // A client that goes, or says anything, while its turn waits for a slot: the turn is let go with the socket.
             tokio::select! {
-                begun = begin => begun,
-                () = gone(&mut self.socket) => return Err(axum::Error::new("the client has gone")),
+                begun = admission => begun,
+                () = gone(&mut self.wire) => return Err(axum::Error::new("the client has gone")),
             }
         };
         match begun {
@@ -208,17 +208,17 @@ impl Socket {
     async fn tell(&mut self, first: Option<u32>) -> Result<(), axum::Error> {
         let Some(turn) = &mut self.turn else { return Ok(()) };
         for (position, entry) in (first.unwrap_or_default()..).zip(&self.batch) {
-            self.socket.feed(turn.events.message(position, entry)).await?;
+            self.wire.feed(turn.events.message(position, entry)).await?;
         }
         turn.account.note(&self.batch, Instant::now());
         if first.is_none() || self.batch.last().is_some_and(Entry::is_terminal) {
             self.turn = None;
         }
-        self.socket.flush().await
+        self.wire.flush().await
     }
 
     async fn send(&mut self, message: Message) -> Result<(), axum::Error> {
-        self.socket.send(message).await
+        self.wire.send(message).await
     }
 }
 

@@ -1,1 +1,23 @@
-//! The tests of the gateway.
+//! The gateway against a router that the tests play ([`router`]), seen through the bytes on its sockets ([`client`]).
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, and what it spawns ends with its runtime"
+)]
+
+mod client;
+mod gateway;
+mod router;
+
+mod bad_input;
+mod connections;
+mod conversations;
+mod golden;
+mod lost;
+mod models;
+mod replay;
+mod slow;
+mod websocket;

@@ -51,8 +51,8 @@ where
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
-        .max_buf_size(HEAD_BYTES)
-        .pipeline_flush(true);
+        // Never `pipeline_flush`: with it hyper buffers without bound for a client that does not read.
+        .max_buf_size(HEAD_BYTES);
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await.ok();

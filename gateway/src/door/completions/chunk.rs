@@ -3,7 +3,7 @@
 //! other chunks; a tool call's id and name only in its first piece; `[DONE]` only after success.
 
 use bytes::BytesMut;
-use proto::v1::{Entry, FinishReason, Finished, Head, TokenLogprob, ToolCallDelta, entry::Event};
+use proto::v1::{ChoiceEnd, Entry, FinishReason, Finished, Head, TokenLogprob, ToolCallDelta, entry::Event};
 use serde_json::{Value, json};
 
 use super::Shape;
@@ -66,7 +66,7 @@ impl Chunks {
     fn finished(&self, finished: &Finished, out: &mut BytesMut) {
         for choice in 0..self.shape.choices.max(1) {
             let end = finished.choices.iter().find(|end| end.choice == choice);
-            let reason = end.map_or(FinishReason::Stop, |end| end.reason());
+            let reason = end.map_or(FinishReason::Stop, ChoiceEnd::reason);
             out.extend_from_slice(&self.prefix);
             out.extend_from_slice(b"{\"index\":");
             json::number(out, choice);
@@ -89,7 +89,7 @@ impl Projection for Chunks {
     fn open(&self, out: &mut BytesMut) {
         for choice in 0..self.shape.choices.max(1) {
             self.chunk(choice, &[], out, |out| {
-                out.extend_from_slice(b"\"role\":\"assistant\",\"content\":\"\"")
+                out.extend_from_slice(b"\"role\":\"assistant\",\"content\":\"\"");
             });
         }
     }

@@ -2,7 +2,7 @@
 
 use axum::extract::ws::{Message, Utf8Bytes};
 use bytes::BytesMut;
-use proto::v1::{Entry, FinishReason, Head, entry::Event};
+use proto::v1::{ChoiceEnd, Entry, FinishReason, Head, entry::Event};
 use serde_json::{Value, json};
 
 use crate::{
@@ -48,10 +48,10 @@ impl Events {
             Some(Event::Finished(finished)) => json!({
                 "type": "done",
                 "stream_id": self.stream_id,
-                "finish_reason": finished.choices.first().map_or(FinishReason::Stop, |end| end.reason()).as_word(),
+                "finish_reason": finished.choices.first().map_or(FinishReason::Stop, ChoiceEnd::reason).as_word(),
                 "usage": usage(finished.usage.unwrap_or_default()),
             }),
-            Some(Event::Failed(failure)) => error(error_object(failure)),
+            Some(Event::Failed(failure)) => error(&error_object(failure)),
             Some(Event::Cancelled(end)) => json!({
                 "type": "cancelled",
                 "stream_id": self.stream_id,
@@ -78,7 +78,7 @@ impl Events {
 
 /// Something that the client asked for cannot be done.
 pub(super) fn refused(refusal: &Refusal) -> Message {
-    Message::text(error(refusal.object()).to_string())
+    Message::text(error(&refusal.object()).to_string())
 }
 
 /// The answer that was asked for again has been read to its end.
@@ -86,6 +86,6 @@ pub(super) fn nothing_left() -> Message {
     Message::text(json!({ "type": "done", "finish_reason": null, "usage": null }).to_string())
 }
 
-fn error(error: Value) -> Value {
+fn error(error: &Value) -> Value {
     json!({ "type": "error", "error": error })
 }
