@@ -119,17 +119,18 @@ impl AllInOne {
             ("UNBROKEN_DATA_DIR", data.as_str()),
         ];
         all.extend(settings);
-        let process = Process::start("unbroken", folder.path(), &all);
-        ready(&http, &process).await;
+        let mut process = Process::start("unbroken", folder.path(), &all);
+        ready(&http, &mut process).await;
         Self { process, http, grpc, folder }
     }
 }
 
 /// Waits until the gateway at `http` would answer a first chat.
-pub async fn ready(http: &str, process: &Process) {
+pub async fn ready(http: &str, process: &mut Process) {
     let deadline = Instant::now() + START;
     let client = reqwest::Client::new();
     while !client.get(format!("http://{http}/ready")).send().await.is_ok_and(|answer| answer.status() == 200) {
+        assert!(process.child.try_wait().unwrap().is_none(), "it has ended:\n{}", process.output());
         assert!(Instant::now() < deadline, "not ready:\n{}", process.output());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

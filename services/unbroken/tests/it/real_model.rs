@@ -71,8 +71,8 @@ async fn a_newcomers_first_chats_are_answered_by_a_real_model_that_remembers() {
         ("UNBROKEN_DATA_DIR", &data),
         ("UNBROKEN_ENGINE", "scripted"),
     ];
-    let again = Process::start("unbroken", folder.path(), &settings);
-    ready(&http, &again).await;
+    let mut again = Process::start("unbroken", folder.path(), &settings);
+    ready(&http, &mut again).await;
     let messages: Value = client.get(format!("http://{http}/conversations/{id}/messages")).send().await.unwrap().json().await.unwrap();
     let roles: Vec<_> = messages["data"].as_array().unwrap().iter().map(|message| message["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["user", "assistant", "user", "assistant"]);

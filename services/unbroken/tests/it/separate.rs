@@ -39,12 +39,12 @@ impl Mesh {
                 &[("UNBROKEN_GRPC", &grpc), ("UNBROKEN_WORKERS", &addresses.join(",")), ("UNBROKEN_STORE", &store)],
             ),
         ];
-        let gateway = Process::start(
+        let mut gateway = Process::start(
             "unbroken-gateway",
             folder.path(),
             &[("UNBROKEN_HTTP", &http), ("UNBROKEN_ROUTERS", &grpc), ("UNBROKEN_STORE", &store)],
         );
-        ready(&http, &gateway).await;
+        ready(&http, &mut gateway).await;
         Self { http, gateway, workers, _others: others, _folder: folder }
     }
 

@@ -37,6 +37,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
             .attach(AttachRequest {
                 stream_id: stream_id.to_owned(),
                 position: 0,
+                ..AttachRequest::default()
             })
             .await?
             .into_inner();
