@@ -214,10 +214,8 @@ async fn the_slot_comes_back_after_every_way_to_end() {
             2 => exchange.cancel(way).await,
             3 | 4 => {} // the clocks of the whole, and of the first token
             5 => {
-                making
-                    .line
-                    .entries(0, vec![proto::v1::Entry::failed(Failure::new(Reason::Internal, "no memory"))])
-                    .await
+                let failed = proto::v1::Entry::failed(Failure::new(Reason::Internal, "no memory"));
+                making.line.entries(0, vec![failed]).await;
             }
             _ => {
                 exchange.detach(way, false).await;

@@ -32,7 +32,7 @@ async fn answers_on_one_call_are_not_mixed_up() {
     }
     let mut texts = vec![String::new(); 20];
     let (mut heads, mut ended) = (0, 0);
-    let mut next = vec![0; 20];
+    let mut next = [0; 20];
     while ended < 20 {
         let response = exchange.next().await;
         let call = response.call as usize;
