@@ -71,7 +71,7 @@ pub async fn run(settings: Settings, listener: TcpListener, drain: Drain) -> Res
     router.spawn_tasks();
     let known = router.clone();
     discovery::watch(places, interval, &drain, move |source, addresses| {
-        known.know_workers(source, addresses)
+        known.know_workers(source, addresses);
     })?;
     let service = ChatServiceServer::new(Service::new(router.clone()))
         .max_decoding_message_size(proto::MAX_DECODED_MESSAGE)

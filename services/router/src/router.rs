@@ -7,6 +7,7 @@
 //! Locks are taken in this order, and never the other way: the shelf or the queue → the list of workers → an answer's state → a
 //! worker's exchange or an answer's journal.
 
+mod admit;
 mod adopt;
 mod clocks;
 mod embed;
@@ -29,8 +30,8 @@ use tracing::info_span;
 
 use crate::{
     Error, Settings,
-    admission::{Admission, QueueFull},
-    answer::{Answer, Ending, Left, Origin, Shelved, millis},
+    admission::Admission,
+    answer::{Answer, Left, Origin, Shelved, end::Ending, millis},
     budget::Budget,
     mailbox::Mailbox,
     pulse::Pulse,
@@ -42,9 +43,6 @@ use crate::{
     worker::{Outcome, line},
     workers::Workers,
 };
-
-/// The shortest and the longest time after which a refused caller is told to try again.
-const RETRY_AFTER: (u32, u32) = (500, 30_000);
 
 /// The router.
 pub(crate) struct Router {
@@ -276,40 +274,6 @@ impl Router {
         Ok(there)
     }
 
-    /// Waits for a turn, which may be now.
-    fn admit(self: &Arc<Self>, answer: &Arc<Answer>) -> Result<(), Failure> {
-        let slots = self.has_room(answer)?;
-        let bound = self.queue_bound(slots);
-        let pushed = self.queue.lock().push(&answer.claim, bound, Arc::clone(answer));
-        pushed.map_err(|full| queue_full(answer, full, slots))?;
-        self.dispatch();
-        Ok(())
-    }
-
-    /// How many slots there are for the answer, if it may wait for one now.
-    fn has_room(&self, answer: &Answer) -> Result<u32, Failure> {
-        let slots = self.workers.slots(answer.model());
-        if slots == 0 {
-            return Err(self.nobody(answer.model()));
-        }
-        let depth = self.queue.lock().depth(answer.model());
-        if depth as usize >= self.queue_bound(slots) {
-            return Err(queue_full(answer, QueueFull { depth }, slots));
-        }
-        Ok(slots)
-    }
-
-    fn queue_bound(&self, slots: u32) -> usize {
-        slots.saturating_mul(self.settings.queue_factor).max(1) as usize
-    }
-
-    fn nobody(&self, model: &str) -> Failure {
-        match self.workers.resolve(model, |model| model.chat) {
-            Err(failure) => failure,
-            Ok(_) => Failure::new(Reason::Unavailable, "no worker is ready"),
-        }
-    }
-
     /// Ends an answer with a failure.
     fn fail(&self, answer: &Arc<Answer>, failure: Failure) {
         let usage = answer.head().map(|_| answer.usage());
@@ -321,6 +285,7 @@ impl Router {
     fn finish(&self, answer: &Arc<Answer>, by: ClosedBy) {
         let Some(mut ending) = answer.end() else { return };
         match (ending.call.take(), by) {
+            (Some(call), ClosedBy::Worker) if answer.finish_word() == Reason::Internal.as_word() => call.ended(Outcome::Failed),
             (Some(call), ClosedBy::Worker) => call.ended(Outcome::Served),
             (Some(call), ClosedBy::Router) => drop(call), // which cancels it
             (None, _) => drop(self.queue.lock().remove(|_, waiting| Arc::ptr_eq(waiting, answer))),
@@ -337,18 +302,6 @@ impl Router {
         drop(answers);
         log(answer, &ending);
         self.pulse.status_changed();
-    }
-}
-
-fn queue_full(answer: &Answer, QueueFull { depth }: QueueFull, slots: u32) -> Failure {
-    let rounds = depth / slots + 1;
-    Failure {
-        queue_depth: depth,
-        retry_after_ms: (rounds * 1000).clamp(RETRY_AFTER.0, RETRY_AFTER.1),
-        ..Failure::new(
-            Reason::QueueFull,
-            format!("{depth} requests wait for the model {:?} already", answer.model()),
-        )
     }
 }
 

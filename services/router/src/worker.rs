@@ -1,29 +1,28 @@
 //! One worker, as the router sees it: whether it takes answers, how loaded it is, and the calls that run on its exchange.
 //!
-//! [`line`] keeps the connection; [`breaker`] says when it is set aside. Who is called for what an answer gets is behind [`Feed`]:
-//! this file knows nothing of journals or queues.
+//! [`line`] keeps the connection, [`call`] the calls on it, and [`breaker`] says when it is set aside. Who takes what comes back is
+//! behind [`Feed`]: nothing here knows of journals or queues.
 
 mod breaker;
+mod call;
 pub(crate) mod line;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 use parking_lot::Mutex;
-use proto::v1::{
-    AbortRequest, Cancel, ChatRequest, Detach, EngineCommand, Entry, Failure, Head, Load, Model, WorkerState, WorkerStatus,
-    engine_command::Command, engine_service_client::EngineServiceClient,
-};
-use tokio::{sync::mpsc, time::Instant};
+use proto::v1::{AbortRequest, Load, Model, WorkerState, WorkerStatus, engine_service_client::EngineServiceClient};
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use self::breaker::Breaker;
-pub(crate) use self::breaker::growing;
+use self::call::Exchange;
+pub(crate) use self::{
+    breaker::growing,
+    call::{Call, Feed, Outcome, Seats},
+};
 use crate::{
     pick::{self, Candidate},
     pulse::Pulse,
@@ -33,18 +32,6 @@ use crate::{
 const COMMANDS: usize = 4096;
 /// Answers that a worker that comes back is told to stop. It stops those without a reader by itself after its grace time.
 const LOST: usize = 4096;
-
-/// What takes what a worker sends for one call.
-pub(crate) trait Feed: Send + Sync {
-    /// The worker has taken the answer. `request` comes only to who attached to adopt it.
-    fn head(&self, head: Head, request: Option<Box<ChatRequest>>);
-    /// Entries came, the first for `position`.
-    fn entries(&self, position: u32, entries: Vec<Entry>, now: Instant);
-    /// The worker refuses; the call is over.
-    fn refused(&self, failure: Failure);
-    /// The worker is gone; the call is over.
-    fn broken(&self, failure: Failure);
-}
 
 /// A worker.
 pub(crate) struct Worker {
@@ -68,23 +55,6 @@ struct Health {
     /// Whether it has ever spoken.
     met: bool,
     breaker: Breaker,
-}
-
-/// The sending side of the open exchange, and the calls on it.
-struct Exchange {
-    commands: mpsc::Sender<EngineCommand>,
-    client: EngineServiceClient<Channel>,
-    next_call: u32,
-    calls: HashMap<u32, Arc<dyn Feed>>,
-}
-
-/// How a call went, for the breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// The worker did what it should.
-    Served,
-    /// It did not.
-    Failed,
 }
 
 impl Worker {
@@ -151,15 +121,6 @@ impl Worker {
         })
     }
 
-    /// Takes seats, until the guard is dropped.
-    pub(crate) fn take_seats(self: &Arc<Self>, seats: u32) -> Seats {
-        self.outstanding.fetch_add(seats, Ordering::Relaxed);
-        Seats {
-            worker: Arc::clone(self),
-            seats,
-        }
-    }
-
     /// Seats that this router's calls take there.
     pub(crate) fn outstanding(&self) -> u32 {
         self.outstanding.load(Ordering::Relaxed)
@@ -168,28 +129,6 @@ impl Worker {
     /// A client on the connection, if there is one.
     pub(crate) fn client(&self) -> Option<EngineServiceClient<Channel>> {
         self.exchange.lock().as_ref().map(|exchange| exchange.client.clone())
-    }
-
-    /// Sends a command that opens a call, whose answers go to `feed`. `None` if the worker cannot be reached.
-    pub(crate) fn call(&self, command: Command, feed: Arc<dyn Feed>, seats: Seats) -> Option<Call> {
-        let mut exchange = self.exchange.lock();
-        let exchange = exchange.as_mut()?;
-        let call = exchange.next_call;
-        let owned = matches!(command, Command::Start(_));
-        let sent = exchange.commands.try_send(EngineCommand {
-            call,
-            command: Some(command),
-        });
-        if sent.is_err() {
-            return None;
-        }
-        exchange.next_call = call.wrapping_add(1);
-        exchange.calls.insert(call, feed);
-        Some(Call {
-            seats: Some(seats),
-            call,
-            owned,
-        })
     }
 
     /// What operators see of it.
@@ -206,39 +145,6 @@ impl Worker {
             reason: reason.to_owned(),
             load: health.met.then(|| health.load.clone()),
         }
-    }
-
-    fn feed(&self, call: u32) -> Option<Arc<dyn Feed>> {
-        self.exchange.lock().as_ref()?.calls.get(&call).cloned()
-    }
-
-    /// Takes a call off the exchange. Says whether it was there.
-    fn forget(&self, call: u32) -> Option<Arc<dyn Feed>> {
-        self.exchange.lock().as_mut()?.calls.remove(&call)
-    }
-
-    /// Ends a call that still runs, and its answer too if that is this router's.
-    fn abandon(&self, call: u32, owned: bool) {
-        let feed = {
-            let mut exchange = self.exchange.lock();
-            let Some(exchange) = exchange.as_mut() else { return };
-            let feed = exchange.calls.remove(&call);
-            let command = if owned {
-                Command::Cancel(Cancel {})
-            } else {
-                Command::Detach(Detach::default())
-            };
-            let command = EngineCommand {
-                call,
-                command: Some(command),
-            };
-            if feed.is_some() && exchange.commands.try_send(command).is_err() {
-                // It has stopped reading: its silence will end the whole connection.
-                tracing::warn!(worker = %self.address, "a cancel could not be sent: the worker does not read");
-            }
-            feed
-        };
-        drop(feed); // out of the lock: it may hold the last of an answer
     }
 
     /// An answer that was made here goes on elsewhere: should the worker come back, it is told to stop.
@@ -283,89 +189,10 @@ impl Worker {
         }
         self.pulse.slots_changed();
     }
-
-    fn opened(&self, commands: mpsc::Sender<EngineCommand>, client: EngineServiceClient<Channel>) {
-        *self.exchange.lock() = Some(Exchange {
-            commands,
-            client,
-            next_call: 1,
-            calls: HashMap::new(),
-        });
-    }
-
-    /// The connection is over, and with it every call on it.
-    fn closed(&self, failure: &Failure) {
-        let Some(exchange) = self.exchange.lock().take() else { return };
-        for feed in exchange.calls.into_values() {
-            feed.broken(failure.clone());
-        }
-    }
 }
 
 impl Health {
     fn is_ready(&self) -> bool {
         self.state == WorkerState::Ready && !self.breaker.is_open(Instant::now())
-    }
-}
-
-/// Seats that are taken at a worker until this is dropped.
-pub(crate) struct Seats {
-    worker: Arc<Worker>,
-    seats: u32,
-}
-
-impl Seats {
-    /// The worker that they are at.
-    pub(crate) fn worker(&self) -> &Arc<Worker> {
-        &self.worker
-    }
-}
-
-impl Drop for Seats {
-    fn drop(&mut self) {
-        self.worker.outstanding.fetch_sub(self.seats, Ordering::Relaxed);
-        self.worker.pulse.slots_changed();
-    }
-}
-
-/// A call that runs on a worker. Dropped before its end, its answer is cancelled there, if it is this router's.
-pub(crate) struct Call {
-    seats: Option<Seats>,
-    call: u32,
-    owned: bool,
-}
-
-impl Call {
-    /// The worker that it runs on. `None` only while it is being dropped.
-    pub(crate) fn worker(&self) -> Option<&Arc<Worker>> {
-        self.seats.as_ref().map(Seats::worker)
-    }
-
-    /// The answer that this call attached to is this router's from now on.
-    pub(crate) fn own(&mut self) {
-        self.owned = true;
-    }
-
-    /// The call has ended by itself: nothing has to be cancelled.
-    pub(crate) fn ended(mut self, outcome: Outcome) {
-        if let Some(seats) = self.seats.take() {
-            drop(seats.worker.forget(self.call));
-            seats.worker.judge(outcome);
-        }
-    }
-
-    /// The worker is to blame for what became of the call.
-    pub(crate) fn blame(&self) {
-        if let Some(worker) = self.worker() {
-            worker.judge(Outcome::Failed);
-        }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if let Some(seats) = self.seats.take() {
-            seats.worker.abandon(self.call, self.owned);
-        }
     }
 }

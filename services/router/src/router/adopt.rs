@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{Router, place::Leg};
 use crate::{
-    answer::{Answer, Ran},
+    answer::{Answer, leg::Ran},
     worker::{Call, Feed},
 };
 
@@ -166,7 +166,7 @@ impl Router {
                 if request.principal.clone().unwrap_or_default() != principal.cloned().unwrap_or_default() {
                     return Ok(()); // not the caller's: it is let go of, and is not found
                 }
-                self.take_over(asked, head, request)
+                self.take_over(asked, &head, request)
             }
             Ok(None) if !self.is_young() => Ok(()),
             Ok(None) | Err(_) => Err(Failure {
@@ -181,7 +181,7 @@ impl Router {
         self.began.elapsed() < YOUNG && !self.workers.all_met()
     }
 
-    fn take_over(self: &Arc<Self>, (probe, mut call): (Arc<Probe>, Call), head: Head, mut request: ChatRequest) -> Result<(), Failure> {
+    fn take_over(self: &Arc<Self>, (probe, mut call): (Arc<Probe>, Call), head: &Head, mut request: ChatRequest) -> Result<(), Failure> {
         head.model.clone_into(&mut request.model);
         head.conversation_id.clone_into(&mut request.conversation_id);
         let answer = Arc::new(self.answer_of(request, head.created.saturating_mul(1000), head.epoch.max(1))?);

@@ -7,7 +7,10 @@ use proto::v1::{Failure, Reason};
 use tokio::time::{Instant, sleep};
 
 use super::Router;
-use crate::answer::{Answer, Clocks, Due};
+use crate::answer::{
+    Answer,
+    end::{Clocks, Due},
+};
 
 /// How often: a tenth of the shortest time that is worth waiting for.
 const EVERY: Duration = Duration::from_millis(100);
@@ -62,11 +65,18 @@ impl Router {
             Due::Cancel => {
                 self.cancel(answer);
             }
-            Due::Fail(why) => self.fail(answer, Failure::new(Reason::Timeout, why)),
+            Due::TooLong => self.fail(answer, Failure::new(Reason::Timeout, "the answer took longer than it may")),
+            Due::NoToken => {
+                if let Some(leg) = answer.unrun(answer.epoch()) {
+                    leg.call.blame();
+                }
+                self.fail(answer, Failure::new(Reason::Timeout, "no token came in time"));
+            }
             Due::Silent => {
                 let failure = Failure::new(Reason::Timeout, "no further token came in time");
                 self.blame(answer, answer.epoch(), failure);
             }
+            Due::Lost if self.workers.slots(answer.model()) > 0 => {} // its turn comes before all others
             Due::Lost => {
                 let failure = Failure::new(Reason::WorkerLost, "the worker was lost, and no other could go on in time");
                 self.fail(answer, failure);

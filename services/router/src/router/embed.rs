@@ -11,7 +11,7 @@ use crate::worker::Worker;
 /// Texts of one request.
 const MAX_INPUTS: usize = 2048;
 /// How long a worker may take.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 impl Router {
     /// Turns texts into vectors.

@@ -11,7 +11,10 @@ use tokio::time::Instant;
 
 use super::{ClosedBy, Router};
 use crate::{
-    answer::{Answer, Fed, Ran, Unrun},
+    answer::{
+        Answer,
+        leg::{Fed, Ran, Unrun},
+    },
     worker::{Feed, Seats},
     workers::Want,
 };
@@ -32,7 +35,7 @@ pub(super) struct Leg {
 
 impl Feed for Leg {
     fn head(&self, head: Head, _: Option<Box<ChatRequest>>) {
-        self.answer.set_head(head);
+        self.answer.set_head(&head);
     }
 
     fn entries(&self, position: u32, entries: Vec<Entry>, now: Instant) {

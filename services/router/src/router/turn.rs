@@ -6,7 +6,7 @@ use proto::v1::{BeginTurnRequest, ChatRequest, ClaimAnswerRequest, Entry, Failur
 
 use super::{ClosedBy, Router};
 use crate::{
-    answer::{Answer, Ending, millis},
+    answer::{Answer, end::Ending, millis},
     request::MAX_TEXT_BYTES,
     store::turn::{self, Ended},
 };
@@ -17,15 +17,13 @@ impl Router {
         let Some(request) = answer.request() else { return };
         let opened = self.history(&answer, &request).await;
         let ended = answer.turn_opened(opened.is_ok());
-        let admitted = opened.and_then(|history| {
-            if history.is_empty() {
-                return Ok(());
+        let admitted = opened.map(|history| {
+            if !history.is_empty() {
+                let mut request = (*request).clone();
+                let new = std::mem::take(&mut request.messages);
+                request.messages = before(history, new);
+                answer.set_request(request);
             }
-            let mut request = (*request).clone();
-            let new = std::mem::take(&mut request.messages);
-            request.messages = before(history, new);
-            answer.set_request(request);
-            Ok(())
         });
         if ended {
             let nobody = Ended {

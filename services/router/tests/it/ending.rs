@@ -191,3 +191,46 @@ async fn an_answer_that_fails_in_the_engine_ends_with_its_reason_once() {
     assert!(matches!(&responses[2].entries[0].event, Some(Event::Failed(failure)) if failure.reason() == Reason::Internal));
     mesh.until_idle().await;
 }
+
+#[tokio::test]
+async fn the_slot_comes_back_after_every_way_to_end() {
+    let worker = FakeWorker::start(&["m"], 1);
+    let mesh = mesh(&[&worker], &["--first-token-limit", "300ms", "--token-limit", "300ms"]).await;
+    let mut exchange = mesh.exchange().await;
+    for way in 0..7 {
+        let mut request = ask("hi");
+        if way == 3 {
+            request.timeout_ms = 200;
+        }
+        exchange.start(way, request).await;
+        let making = worker.started().await;
+        if way != 1 {
+            making.line.head(1).await;
+            assert!(exchange.next().await.head.is_some());
+        }
+        match way {
+            0 => making.line.finish(0).await,
+            1 => making.line.refuse(Failure::invalid("messages", "no")).await,
+            2 => exchange.cancel(way).await,
+            3 | 4 => {} // the clocks of the whole, and of the first token
+            5 => {
+                let failed = proto::v1::Entry::failed(Failure::new(Reason::Internal, "no memory"));
+                making.line.entries(0, vec![failed]).await;
+            }
+            _ => {
+                exchange.detach(way, false).await;
+                assert_eq!(worker.cancelled().await, making.line.call);
+                continue;
+            }
+        }
+        let end = exchange.next().await;
+        assert_eq!((end.call, end.refused.is_some()), (way, way == 1));
+        if (2..5).contains(&way) {
+            assert_eq!(worker.cancelled().await, making.line.call);
+        }
+    }
+    let last = mesh.streaming(ask("hi"));
+    worker.started().await.whole(1).await;
+    last.await.unwrap().unwrap();
+    mesh.until_idle().await;
+}

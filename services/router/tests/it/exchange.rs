@@ -32,7 +32,7 @@ async fn answers_on_one_call_are_not_mixed_up() {
     }
     let mut texts = vec![String::new(); 20];
     let (mut heads, mut ended) = (0, 0);
-    let mut next = vec![0; 20];
+    let mut next = [0; 20];
     while ended < 20 {
         let response = exchange.next().await;
         let call = response.call as usize;
@@ -54,8 +54,8 @@ async fn answers_on_one_call_are_not_mixed_up() {
     }
     assert_eq!(heads, 20);
     for (call, said) in texts.iter().enumerate() {
-        let expected: String = (0..10).map(|step| format!("{call}.{step} ")).collect();
-        assert_eq!(*said, expected);
+        let expected: Vec<String> = (0..10).map(|step| format!("{call}.{step} ")).collect();
+        assert_eq!(*said, expected.concat());
     }
 }
 

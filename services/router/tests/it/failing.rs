@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The worker that got the next answer, and the answer.
-pub(crate) async fn whose(workers: [&FakeWorker; 2]) -> (usize, crate::fake_worker::Making) {
+pub(crate) async fn whose(workers: [&FakeWorker; 2]) -> (usize, Box<crate::fake_worker::Making>) {
     tokio::select! {
         making = workers[0].started() => (0, making),
         making = workers[1].started() => (1, making),

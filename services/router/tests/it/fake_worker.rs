@@ -28,7 +28,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What came.
 pub(crate) enum Seen {
-    Start(Making),
+    Start(Box<Making>),
     Attach(AttachRequest, Line),
     Detach,
     Cancel(u32),
@@ -138,7 +138,7 @@ impl FakeWorker {
     }
 
     /// The next command, which must start an answer.
-    pub(crate) async fn started(&self) -> Making {
+    pub(crate) async fn started(&self) -> Box<Making> {
         match self.seen().await {
             Seen::Start(making) => making,
             _ => panic!("a start was expected"),
@@ -246,7 +246,7 @@ pub(crate) fn finished(count: u32) -> Entry {
 
 /// The text of tokens `0..count`.
 pub(crate) fn text(count: u32) -> String {
-    (0..count).map(|index| format!("{index} ")).collect()
+    (0..count).map(|index| token(index).token).collect()
 }
 
 struct Service {
@@ -284,7 +284,7 @@ impl EngineService for Service {
                     sender: sender.clone(),
                 };
                 let command = match command {
-                    Some(Command::Start(request)) => Seen::Start(Making { request: *request, line }),
+                    Some(Command::Start(request)) => Seen::Start(Box::new(Making { request: *request, line })),
                     Some(Command::Attach(request)) => Seen::Attach(request, line),
                     Some(Command::Detach(_)) => Seen::Detach,
                     Some(Command::Cancel(_)) => Seen::Cancel(call),
@@ -322,7 +322,7 @@ impl EngineService for Service {
             if !std::mem::take(&mut *first.lock().unwrap()) {
                 tokio::select! {
                     () = sleep(Duration::from_millis(100)) => {}
-                    changed = changes.changed() => changed.ok()?,
+                    told = changes.changed() => told.ok()?,
                 }
             }
             frozen.wait_for(|frozen| !frozen).await.ok()?;

@@ -1,5 +1,7 @@
 //! What the router promises, shown against a worker and a store that do what the test says.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests are tests too
+
 mod fake_store;
 mod fake_worker;
 mod mesh;

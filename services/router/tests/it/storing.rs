@@ -10,7 +10,7 @@ use crate::{
 
 fn in_conversation(prompt: &str) -> proto::v1::ChatRequest {
     let mut request = ask(prompt);
-    request.conversation_id = "conv".to_owned();
+    "conv".clone_into(&mut request.conversation_id);
     request
 }
 
