@@ -20,9 +20,14 @@ def rule(holds, what):
 
 
 def settings():
-    """The variables that the sources read."""
-    files = (file for folder in FOLDERS for file in (ROOT / folder).rglob("*.rs") if "target" not in file.parts)
-    return {name for file in files for name in re.findall(r'env = "(UNBROKEN_[A-Z_]+)"', file.read_text())}
+    """The variables that the sources read, each with the source of the crate that reads it."""
+    known = {}
+    crates = {manifest.parent for folder in FOLDERS for manifest in (ROOT / folder).rglob("Cargo.toml")}
+    for crate in sorted(crates):
+        source = "".join(file.read_text() for file in sorted((crate / "src").rglob("*.rs")))
+        for name in re.findall(r'env = "(UNBROKEN_[A-Z_]+)"', source):
+            known[name] = known.get(name, "") + source
+    return known
 
 
 def labels(template):
@@ -50,6 +55,8 @@ def check_pod(name, pod, known):
     rule(len(env) == len(container["env"]), f"{name}: a variable is set twice")
     for variable in env:
         rule(variable in known, f"{name}: {variable} is no setting of any process")
+        by_name = (env[variable] or "").startswith("dns:///")
+        rule(not by_name or "dns:///" in known.get(variable, ""), f"{name}: who reads {variable} knows no dns:///")
     grace = int(DURATION.match(env["UNBROKEN_GRACE"]).group(1))
     settle = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     rule(spec["terminationGracePeriodSeconds"] > grace + settle, f"{name}: is killed before its grace time is over")

@@ -1,7 +1,7 @@
 //! The conversation store: conversations, turns and the log of requests, over SQLite or PostgreSQL. It calls nobody.
 //!
-//! A call comes in by [`service`], which speaks gRPC; [`check`] judges its fields; [`scope`] says whose rows it may touch; [`store`]
-//! holds the statements; [`database`] runs them, on either database.
+//! A call comes in by `service`, which speaks gRPC; `check` judges its fields; `scope` says whose rows it may touch; `store`
+//! holds the statements; `database` runs them, on either database.
 //!
 //! It does not know what a principal may do (the gateway has judged that), nor how an answer is made: it keeps what routers tell it.
 

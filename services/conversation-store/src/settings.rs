@@ -38,7 +38,7 @@ pub struct Settings {
 }
 
 /// A database's address. It may hold a password, so it is never printed: not by `Debug`, nor by clap, which takes any text here
-/// and leaves the judgement to [`Settings::target`].
+/// and leaves the judgement to the start of the store.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address(String);
 
