@@ -110,7 +110,8 @@ impl Slot {
     /// Waits for the head, or for the end if there will be none.
     pub(crate) fn poll_head(&self, context: &Context<'_>) -> Poll<Result<Box<Head>, End>> {
         let mut state = self.0.lock();
-        if let Some(head) = state.head.take() {
+        let nothing_left = matches!(state.end, Some(End::Done)) && state.entries.is_empty();
+        if !nothing_left && let Some(head) = state.head.take() {
             return Poll::Ready(Ok(head));
         }
         if let Some(end) = state.end.take() {
