@@ -69,6 +69,7 @@ async fn a_higher_epoch_ends_the_lower_one_and_goes_on_at_its_position() {
     let attach = |position| AttachRequest {
         stream_id: "a".to_owned(),
         position,
+        ..AttachRequest::default()
     };
     let status = client.attach(attach(6)).await.unwrap_err();
     assert_eq!(
