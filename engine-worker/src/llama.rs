@@ -9,7 +9,7 @@
 //! Does not know the wire, the journal's readers or the queue before the seats: that is the service.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{SyncSender, TrySendError, sync_channel},
@@ -156,12 +156,12 @@ impl Llama {
     pub async fn load(settings: Settings) -> Result<Arc<Self>, Error> {
         check_processor()?;
         let path = model::locate(&settings.source).await?;
-        tokio::task::spawn_blocking(move || Self::open(&settings, path))
+        tokio::task::spawn_blocking(move || Self::open(&settings, &path))
             .await
             .unwrap_or_else(|panicked| Err(Error::Thread(panicked.into())))
     }
 
-    fn open(settings: &Settings, path: PathBuf) -> Result<Arc<Self>, Error> {
+    fn open(settings: &Settings, path: &Path) -> Result<Arc<Self>, Error> {
         let loaded = Arc::new(load(settings, path)?);
         let gauges = Arc::new(Gauges::new());
         let (commands, receiver) = sync_channel(COMMANDS);
@@ -203,8 +203,11 @@ fn check_processor() -> Result<(), Error> {
     Ok(())
 }
 
-/// llama.cpp's global state: made once, and there as long as anything uses it.
-fn backend() -> Result<Arc<LlamaBackend>, Error> {
+/// llama.cpp's global state: made once, and there as long as anything uses it. The bench of the engine against a bare loop needs it too.
+///
+/// # Errors
+/// [`Error::Backend`].
+pub fn backend() -> Result<Arc<LlamaBackend>, Error> {
     static BACKEND: Mutex<std::sync::Weak<LlamaBackend>> = Mutex::new(std::sync::Weak::new());
     let mut kept = BACKEND.lock();
     if let Some(backend) = kept.upgrade() {
@@ -216,15 +219,15 @@ fn backend() -> Result<Arc<LlamaBackend>, Error> {
     Ok(backend)
 }
 
-fn load(settings: &Settings, path: PathBuf) -> Result<Loaded, Error> {
+fn load(settings: &Settings, path: &Path) -> Result<Loaded, Error> {
     let backend = backend()?;
     let gpu = backend.supports_gpu_offload() && settings.llama_gpu_layers != Some(0);
     let mut parameters = LlamaModelParams::default();
     if let Some(layers) = settings.llama_gpu_layers {
         parameters = parameters.with_n_gpu_layers(layers);
     }
-    let model = LlamaModel::load_from_file(&backend, &path, &parameters).map_err(|_| Error::Load {
-        path: path.clone(),
+    let model = LlamaModel::load_from_file(&backend, path, &parameters).map_err(|_| Error::Load {
+        path: path.into(),
         said: log::last_error(),
     })?;
     let vocab = model.vocab();
@@ -242,7 +245,7 @@ fn load(settings: &Settings, path: PathBuf) -> Result<Loaded, Error> {
         vocabulary: Arc::new(Vocabulary::read(&model)),
         template,
         bos,
-        id: settings.source.name(&path),
+        id: settings.source.name(path),
         seats: settings.llama_seats,
         context: settings.llama_context.min(trained) as usize,
         trained,

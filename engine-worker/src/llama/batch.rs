@@ -70,9 +70,7 @@ pub(super) fn plan(lanes: &[Lane], limits: Limits, chunks: &mut Vec<Chunk>) {
 
 /// Prefills an answer's lanes: to the end and beyond if all that go on fit, else as far as there is room.
 fn prefill(answer: &[Lane], base: usize, room: &mut usize, chunks: &mut Vec<Chunk>) {
-    let goes_on = cost(answer)
-        .filter(|&cost| cost > in_turn(answer).count() && cost <= *room)
-        .is_some();
+    let goes_on = cost(answer).is_some_and(|cost| cost > in_turn(answer).count() && cost <= *room);
     let turn = turn(answer);
     if goes_on {
         let lanes = in_turn(answer).map(|lane| (base + lane, answer[lane].backlog, true));

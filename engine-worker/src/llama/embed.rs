@@ -76,18 +76,13 @@ pub(super) fn forward<'scope, 'model: 'scope>(
     embedder: &mut Option<SyncSender<Embed>>,
     request: Embed,
 ) {
-    let sender = match embedder {
-        Some(sender) => sender,
-        None => match start(loaded, scope) {
-            Some(sender) => embedder.insert(sender),
-            None => {
-                let _ = request.reply.send(Err(Failure::new(
-                    Reason::Internal,
-                    "llama.cpp could not make a context for embeddings",
-                )));
-                return;
-            }
-        },
+    if embedder.is_none() {
+        *embedder = start(loaded, scope);
+    }
+    let Some(sender) = embedder else {
+        let failure = Failure::new(Reason::Internal, "llama.cpp could not make a context for embeddings");
+        let _ = request.reply.send(Err(failure));
+        return;
     };
     if let Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) = sender.try_send(request) {
         let _ = request

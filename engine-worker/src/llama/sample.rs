@@ -83,8 +83,22 @@ struct Candidate {
 }
 
 /// The most likely first; of equals the lower id, so that the order is total.
+#[allow(clippy::trivially_copy_pass_by_ref)] // as sorting wants it
 fn by_likelihood(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+}
+
+/// All that the choice of one token depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// How it is chosen.
+    pub(super) settings: &'a Settings,
+    /// What was made before.
+    pub(super) counts: &'a Counts,
+    /// What the model says.
+    pub(super) logits: &'a [f32],
+    /// A number in [0, 1).
+    pub(super) draw: f64,
 }
 
 /// The choosing of one token. Kept from token to token for its memory alone.
@@ -101,15 +115,9 @@ const GREEDY_SHORTLIST: usize = 64;
 impl Sampler {
     /// Chooses a token. `allows` is asked about the chosen one first, then about those that were also likely, and about all
     /// others only if it refused these: with a grammar each question is dear. `None` if it allows nothing.
-    pub(super) fn choose(
-        &mut self,
-        settings: &Settings,
-        counts: &Counts,
-        logits: &[f32],
-        draw: f64,
-        mut allows: impl FnMut(&[u32]) -> Vec<bool>,
-    ) -> Option<u32> {
-        self.adjust(settings, counts, logits);
+    pub(super) fn choose(&mut self, place: Place<'_>, mut allows: impl FnMut(&[u32]) -> Vec<bool>) -> Option<u32> {
+        let Place { settings, draw, .. } = place;
+        self.adjust(place);
         if settings.is_greedy() {
             let first = argmax(&self.logits)?;
             if allows(&[first]) == [true] {
@@ -135,15 +143,21 @@ impl Sampler {
     }
 
     /// Chooses a token where everything is allowed.
-    pub(super) fn choose_freely(&mut self, settings: &Settings, counts: &Counts, logits: &[f32], draw: f64) -> Option<u32> {
+    pub(super) fn choose_freely(&mut self, place: Place<'_>) -> Option<u32> {
+        let settings = place.settings;
         if settings.is_greedy() && settings.bias.is_empty() && !settings.penalises() {
-            return argmax(logits);
+            return argmax(place.logits);
         }
-        self.choose(settings, counts, logits, draw, |ids| vec![true; ids.len()])
+        self.choose(place, |ids| vec![true; ids.len()])
     }
 
     /// Copies the logits, biased and penalised.
-    fn adjust(&mut self, settings: &Settings, counts: &Counts, logits: &[f32]) {
+    fn adjust(
+        &mut self,
+        Place {
+            settings, counts, logits, ..
+        }: Place<'_>,
+    ) {
         self.logits.clear();
         self.logits.extend_from_slice(logits);
         for &(id, bias) in &settings.bias {
@@ -319,4 +333,5 @@ pub(super) fn logprobs(logits: &[f32], chosen: u32, most: usize) -> (f32, Vec<(u
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // equal to the last bit is what is asked
 mod tests;

@@ -25,7 +25,7 @@ use super::{
     embed,
     gauges::Gauges,
     request::Work,
-    sample::{self, Sampler},
+    sample::{self, Place, Sampler},
     slots::Slots,
     tokens::{Vocabulary, native},
 };
@@ -379,12 +379,15 @@ impl<'model> Scheduler<'model> {
         let logits = self.context.get_logits_ith(asked.row);
         let vocabulary = &self.loaded.vocabulary;
         let choice = &mut lane.choice;
-        let draw = running.sampling.draw(choice.index, choice.made.len());
+        let place = Place {
+            settings: &running.sampling,
+            counts: &choice.counts,
+            logits,
+            draw: running.sampling.draw(choice.index, choice.made.len()),
+        };
         let chosen = match &mut choice.grammar {
-            None => self.sampler.choose_freely(&running.sampling, &choice.counts, logits, draw),
-            Some(grammar) => self
-                .sampler
-                .choose(&running.sampling, &choice.counts, logits, draw, |ids| grammar.allows(ids)),
+            None => self.sampler.choose_freely(place),
+            Some(grammar) => self.sampler.choose(place, |ids| grammar.allows(ids)),
         };
         let entry = match chosen.map(|id| (id, choice.take(vocabulary, id))) {
             Some((id, Taken::Token(text))) => {

@@ -6,6 +6,9 @@
 /// A prefix shorter than this, in tokens, is prefilled rather than copied from another slot.
 const MIN_COPY: usize = 32;
 
+/// A slot is gone on with where it is if what is kept of it is this many times what is lost. Else it is left to its own conversation.
+const GOES_ON: usize = 4;
+
 /// All slots.
 #[derive(Debug)]
 pub(super) struct Slots {
@@ -57,9 +60,9 @@ impl Slots {
     pub(super) fn place(&mut self, tokens: &[u32]) -> Option<Placement> {
         let common = |slot: &Slot| common(&slot.tokens, tokens).min(tokens.len() - 1);
         let free = || self.slots.iter().enumerate().filter(|(_, slot)| !slot.busy);
-        // The conversation's own slot: most of what it holds goes on.
+        // The conversation's own slot: nearly all of what it holds goes on.
         let own = free()
-            .filter(|(_, slot)| common(slot) > 0 && 2 * common(slot) >= slot.tokens.len())
+            .filter(|(_, slot)| common(slot) > 0 && GOES_ON * (slot.tokens.len() - common(slot)) <= common(slot))
             .max_by_key(|(_, slot)| common(slot));
         let (victim, overwritten) = free().min_by_key(|(_, slot)| slot.used)?;
         let donor = self.slots.iter().enumerate().max_by_key(|(_, slot)| common(slot));

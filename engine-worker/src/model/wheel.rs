@@ -10,7 +10,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use tokio::{process::Command, time::interval};
+use tokio::{process::Command, time::sleep};
 
 use super::{Error, TICK, progress::Progress};
 
@@ -93,11 +93,10 @@ async fn download(scratch: &Path) -> Result<(), Error> {
     pip.arg(scratch.join("wheel"));
     let running = run(&mut pip, "pip");
     tokio::pin!(running);
-    let mut tick = interval(TICK);
     loop {
         tokio::select! {
             done = &mut running => return done,
-            _ = tick.tick() => progress.set(size(scratch)),
+            () = sleep(TICK) => progress.set(size(scratch)),
         }
     }
 }
@@ -165,7 +164,7 @@ fn checksum(path: &Path) -> std::io::Result<String> {
     loop {
         let read = file.read(&mut buffer)?;
         if read == 0 {
-            return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            return Ok(hash.finalize().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")));
         }
         hash.update(&buffer[..read]);
     }

@@ -8,7 +8,7 @@ use engine_worker::{
     llama::{Llama, Settings},
 };
 use journal::{Journal, Limits, Reader};
-use proto::v1::{ChatRequest, ChoiceEnd, Entry, Failure, GenerateRequest, ResumePoint, Sampling, entry::Event};
+use proto::v1::{ChatRequest, ChoiceEnd, Entry, Failure, GenerateRequest, Message, ResumePoint, Role, Sampling, entry::Event};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn engine(seats: u32) -> Arc<Llama> {
@@ -25,9 +25,14 @@ pub(crate) async fn load(settings: Settings) -> Arc<Llama> {
     Llama::load(settings).await.unwrap()
 }
 
-/// A greedy request.
+/// A greedy request. Its system message is shorter than the one that the model's template puts in otherwise.
 pub(crate) fn greedy(prompt: &str, max_tokens: u32) -> ChatRequest {
     ChatRequest {
+        messages: vec![Message {
+            role: Role::System.into(),
+            text: "Be brief.".into(),
+            ..Message::default()
+        }],
         prompt: prompt.into(),
         max_tokens: Some(max_tokens),
         sampling: Some(Sampling {
@@ -101,7 +106,10 @@ pub(crate) async fn ask(engine: &Llama, request: &ChatRequest) -> Vec<Entry> {
 }
 
 pub(crate) async fn refused(engine: &Llama, request: &ChatRequest) -> Failure {
-    begin(engine, whole(request)).await.err().unwrap()
+    begin(engine, whole(request))
+        .await
+        .err()
+        .unwrap_or_else(|| panic!("not refused: {request:?}"))
 }
 
 pub(crate) fn text(entries: &[Entry], choice: u32) -> String {

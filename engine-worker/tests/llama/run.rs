@@ -13,8 +13,8 @@ use crate::ask::{ask, begin, ends, engine, greedy, load, seeded, text, whole, wi
 #[tokio::test]
 async fn a_question_is_answered_token_by_token() {
     let engine = engine(2).await;
-    let entries = ask(&engine, &greedy("What is the capital of France?", 40)).await;
-    assert!(text(&entries, 0).contains("Paris"), "{}", text(&entries, 0));
+    let entries = ask(&engine, &greedy("Hi", 40)).await;
+    assert!(text(&entries, 0).contains("ello"), "{}", text(&entries, 0));
     let tokens = &entries[..entries.len() - 1];
     assert!(tokens.iter().all(|entry| entry.tokens == 1 && entry.token_ids.len() == 1));
     let usage = entries.last().unwrap().usage().unwrap();
@@ -67,7 +67,7 @@ async fn a_stop_string_ends_the_answer_and_is_no_part_of_it() {
     let stopped = ask(
         &engine,
         &with_sampling(greedy("Count from one to ten in words.", 60), |sampling| {
-            sampling.stop = vec![stop.clone()]
+            sampling.stop = vec![stop.clone()];
         }),
     )
     .await;

@@ -36,7 +36,7 @@ async fn a_bad_request_is_refused_with_its_field() {
         ("response_format", schema("{")),
         ("response_format", schema(r#"{"$ref":"https://example.invalid/x.json"}"#)),
         ("response_format", schema(r#"{"type":"nonsense"}"#)),
-        ("response_format", shaped(Format::Grammar("root ::= ".into()))),
+        ("response_format", shaped(Format::Grammar("root : \"a\"".into()))),
         ("response_format", shaped(Format::Grammar("no rule".into()))),
         ("response_format", shaped(Format::Grammar("root ::= root \"a\"".into()))),
         ("response_format", shaped(Format::Grammar("root ::= missing".into()))),

@@ -14,6 +14,17 @@ fn settings(temperature: f32, top_k: usize, top_p: f32, min_p: f32) -> Settings 
     }
 }
 
+/// Chooses with nothing made before, and everything allowed.
+fn chosen(settings: &Settings, logits: &[f32], draw: f64) -> Option<u32> {
+    let counts = &Counts::new();
+    Sampler::default().choose_freely(Place {
+        settings,
+        counts,
+        logits,
+        draw,
+    })
+}
+
 /// What may be chosen, by the definitions: sort all, cut by each bound in turn.
 fn may_be_chosen(settings: &Settings, logits: &[f32]) -> Vec<u32> {
     let mut sorted: Vec<Candidate> = all(logits).collect();
@@ -39,14 +50,14 @@ proptest! {
     fn greedy_takes_the_most_likely_and_of_equals_the_first(logits in logits()) {
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let first = logits.iter().position(|&logit| logit == highest).unwrap();
-        let chosen = Sampler::default().choose_freely(&settings(0.0, 0, 1.0, 0.0), &Counts::new(), &logits, 0.5);
+        let chosen = chosen(&settings(0.0, 0, 1.0, 0.0), &logits, 0.5);
         prop_assert_eq!(chosen, Some(u32::try_from(first).unwrap()));
     }
 
     #[test]
     fn only_what_every_bound_keeps_is_chosen(logits in logits(), draw in 0.0f64..1.0, top_k in 0usize..20, top_p in 0.05f32..=1.0, min_p in 0.0f32..1.0) {
         let settings = settings(0.7, top_k, top_p, min_p);
-        let chosen = Sampler::default().choose_freely(&settings, &Counts::new(), &logits, draw).unwrap();
+        let chosen = chosen(&settings, &logits, draw).unwrap();
         prop_assert!(may_be_chosen(&settings, &logits).contains(&chosen));
     }
 
@@ -54,7 +65,7 @@ proptest! {
     fn what_a_grammar_refuses_is_never_chosen(logits in logits(), draw in 0.0f64..1.0, greedy in any::<bool>(), modulus in 1u32..7) {
         let settings = settings(if greedy { 0.0 } else { 1.0 }, 5, 0.9, 0.0);
         let mut asked = 0;
-        let chosen = Sampler::default().choose(&settings, &Counts::new(), &logits, draw, |ids| {
+        let chosen = Sampler::default().choose(Place { settings: &settings, counts: &Counts::new(), logits: &logits, draw }, |ids| {
             asked += 1;
             ids.iter().map(|id| id % modulus == modulus - 1).collect()
         });
@@ -119,12 +130,9 @@ fn draws_are_uniform_and_differ_by_seed_choice_and_position() {
 fn choices_follow_the_distribution() {
     let logits = [0.0f32, 1.0, 2.0];
     let settings = settings(1.0, 0, 1.0, 0.0);
-    let mut sampler = Sampler::default();
     let mut seen = [0u32; 3];
     for position in 0..10_000 {
-        seen[sampler
-            .choose_freely(&settings, &Counts::new(), &logits, settings.draw(0, position))
-            .unwrap() as usize] += 1;
+        seen[chosen(&settings, &logits, settings.draw(0, position)).unwrap() as usize] += 1;
     }
     for (seen, expected) in seen.iter().zip([900.3, 2447.3, 6652.4]) {
         assert!((f64::from(*seen) - expected).abs() < 200.0, "{seen} against {expected}");
@@ -133,79 +141,44 @@ fn choices_follow_the_distribution() {
 
 #[test]
 fn penalties_and_bias_move_the_choice() {
-    let logits = [5.0f32, 4.9, -1.0];
-    let mut sampler = Sampler::default();
-    let mut choose = |settings: Settings, counts: &[(u32, u32)]| {
-        sampler
-            .choose_freely(
-                &Settings {
-                    temperature: 0.0,
-                    ..settings
-                },
-                &counts.iter().copied().collect(),
-                &logits,
-                0.0,
-            )
-            .unwrap()
+    let off = Settings {
+        temperature: 0.0,
+        ..Settings::default()
     };
-    assert_eq!(
-        choose(
-            Settings {
-                presence_penalty: 0.2,
-                ..Settings::default()
-            },
-            &[(0, 1)]
-        ),
-        1
-    );
-    assert_eq!(
-        choose(
-            Settings {
-                presence_penalty: 0.2,
-                ..Settings::default()
-            },
-            &[]
-        ),
-        0
-    );
-    assert_eq!(
-        choose(
-            Settings {
-                frequency_penalty: 0.04,
-                ..Settings::default()
-            },
-            &[(0, 3)]
-        ),
-        1
-    );
-    assert_eq!(
-        choose(
-            Settings {
-                frequency_penalty: 0.04,
-                ..Settings::default()
-            },
-            &[(0, 2)]
-        ),
-        0
-    );
-    assert_eq!(
-        choose(
-            Settings {
-                repetition_penalty: 1.1,
-                ..Settings::default()
-            },
-            &[(0, 1)]
-        ),
-        1
-    );
-    assert_eq!(
-        choose(
-            Settings {
-                bias: vec![(2, 100.0), (99, 1.0)],
-                ..Settings::default()
-            },
-            &[]
-        ),
-        2
-    );
+    let presence = Settings {
+        presence_penalty: 0.2,
+        ..off.clone()
+    };
+    let frequency = Settings {
+        frequency_penalty: 0.04,
+        ..off.clone()
+    };
+    let repetition = Settings {
+        repetition_penalty: 1.1,
+        ..off.clone()
+    };
+    let bias = Settings {
+        bias: vec![(2, 100.0), (99, 1.0)],
+        ..off.clone()
+    };
+    let cases: [(&Settings, u32, u32); 7] = [
+        (&off, 9, 0),
+        (&presence, 1, 1),
+        (&presence, 0, 0),
+        (&frequency, 3, 1),
+        (&frequency, 2, 0),
+        (&repetition, 1, 1),
+        (&bias, 0, 2),
+    ];
+    for (settings, times, expected) in cases {
+        let counts = &if times > 0 { Counts::from([(0, times)]) } else { Counts::new() };
+        let logits = &[5.0, 4.9, -1.0];
+        let chosen = Sampler::default().choose_freely(Place {
+            settings,
+            counts,
+            logits,
+            draw: 0.0,
+        });
+        assert_eq!(chosen, Some(expected), "{settings:?}, made {times} times");
+    }
 }
