@@ -8,7 +8,7 @@ use std::{
     collections::BinaryHeap,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering as Atomic},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering as Atomic},
     },
     time::Duration,
 };
@@ -40,7 +40,9 @@ pub(super) enum Order {
 /// What the task tells, and how it is woken.
 #[derive(Debug)]
 pub(super) struct Beat {
-    poked: Notify,
+    /// Answers were cancelled. To ask each one at each token would cost a cache miss a token.
+    cancelled: AtomicBool,
+    woken: Notify,
     born: Instant,
     running: AtomicU32,
     /// Of the last step, in milliseconds since `born`.
@@ -50,7 +52,8 @@ pub(super) struct Beat {
 impl Default for Beat {
     fn default() -> Self {
         Self {
-            poked: Notify::new(),
+            cancelled: AtomicBool::new(false),
+            woken: Notify::new(),
             born: Instant::now(),
             running: AtomicU32::new(0),
             stepped: AtomicU64::new(0),
@@ -61,7 +64,8 @@ impl Default for Beat {
 impl Beat {
     /// Answers were cancelled.
     pub(super) fn poke(&self) {
-        self.poked.notify_one();
+        self.cancelled.store(true, Atomic::Release);
+        self.woken.notify_one();
     }
 
     /// Since the last step, while something runs.
@@ -111,6 +115,9 @@ impl Scheduler {
     /// Runs until it is told to stop, or nobody can give orders any more.
     pub(super) async fn run(mut self) {
         loop {
+            if self.beat.cancelled.swap(false, Atomic::AcqRel) {
+                self.let_go();
+            }
             self.make_due(Instant::now());
             self.tell();
             let due = self.running.peek().map_or_else(|| Instant::now() + FAR, |first| first.0.due);
@@ -126,7 +133,7 @@ impl Scheduler {
             }
             tokio::select! {
                 biased;
-                () = self.beat.poked.notified() => self.let_go(),
+                () = self.beat.woken.notified() => {}
                 order = self.inbox.recv() => {
                     let Some(order) = order else { return };
                     if !self.obey(order) {
@@ -147,6 +154,9 @@ impl Scheduler {
     fn obey(&mut self, order: Order) -> bool {
         let Order::Begin(order) = order else { return false };
         let (plan, answer) = *order;
+        if answer.is_cancelled() {
+            return true; // on its way here, so that no look at the running ones has found it
+        }
         let now = Instant::now();
         if self.running.is_empty() {
             self.beat.stepped(now);
@@ -233,9 +243,6 @@ impl Running {
 
     /// A last step that makes the answer whole ends it at once: no token is due after it.
     fn step(&mut self) -> Step {
-        if self.answer.is_cancelled() {
-            return Step::Over;
-        }
         let entries = self.plan.entries();
         if self.next < entries {
             let (index, mut choice) = self.plan.place(self.next);
