@@ -26,6 +26,9 @@ use crate::{
     worker::Call,
 };
 
+/// How long a slow client may take to read on: longer than a gateway keeps one that reads nothing at all.
+const LAG: Duration = Duration::from_mins(1);
+
 /// An answer.
 pub(crate) struct Answer {
     pub(crate) id: Arc<str>,
@@ -80,6 +83,8 @@ pub(crate) enum Left {
     Gone,
     /// The gateway that it read through is gone; the client may come back through another.
     Broken,
+    /// The client is slow, and reads on when it has room.
+    Lagging,
 }
 
 struct State {
@@ -229,7 +234,9 @@ impl Answer {
         }
         let grace = match (self.policy, left) {
             (Policy::Background, _) => return false,
+            (Policy::Detach(grace), Left::Lagging) => grace.max(LAG),
             (Policy::Detach(grace), _) => grace,
+            (Policy::Cancel, Left::Lagging) => LAG,
             (Policy::Cancel, Left::Broken) => gateway_grace,
             (Policy::Cancel, Left::Gone) => return true,
         };

@@ -35,9 +35,9 @@ impl Reading {
         &self.answer
     }
 
-    /// The gateway has gone, perhaps not the client behind it.
-    pub(crate) fn broken(mut self) {
-        self.left = Left::Broken;
+    /// The reader goes, in this way.
+    pub(crate) fn leave(mut self, left: Left) {
+        self.left = left;
     }
 }
 

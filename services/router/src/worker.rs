@@ -168,7 +168,7 @@ impl Worker {
         {
             let mut health = self.health.lock();
             let own = self.outstanding.load(Ordering::Relaxed);
-            health.foreign = (load.busy + load.queued).saturating_sub(own);
+            health.foreign = load.busy.saturating_add(load.queued).saturating_sub(own);
             health.state = if load.draining { WorkerState::Draining } else { WorkerState::Ready };
             health.reason = if load.draining {
                 "it is stopping".to_owned()
@@ -181,13 +181,15 @@ impl Worker {
         self.pulse.slots_changed();
     }
 
-    fn set_state(&self, state: WorkerState, reason: &str) {
-        {
+    /// Says whether it was in another state before.
+    fn set_state(&self, state: WorkerState, reason: &str) -> bool {
+        let before = {
             let mut health = self.health.lock();
-            health.state = state;
             reason.clone_into(&mut health.reason);
-        }
+            std::mem::replace(&mut health.state, state)
+        };
         self.pulse.slots_changed();
+        before != state
     }
 }
 

@@ -119,13 +119,17 @@ impl Workers {
             .sum()
     }
 
-    /// Whether a ready worker can go on with an answer of this model.
+    /// Whether any worker, ready or not, can go on with an answer of this model.
     pub(crate) fn can_continue(&self, model: &str) -> bool {
         let fits = |one: &Model| one.id == model && one.chat && one.continuation;
-        self.list
-            .read()
-            .iter()
-            .any(|known| known.worker.with_models(|models| models.iter().any(fits)))
+        let list = self.list.read();
+        list.iter().any(|known| known.worker.with_models(|models| models.iter().any(fits)))
+    }
+
+    /// Whether a ready worker serves this model and, if the answer `continues`, can go on with it.
+    pub(crate) fn serves(&self, model: &str, continues: bool) -> bool {
+        let fits = |one: &Model| one.id == model && one.chat && (one.continuation || !continues);
+        self.list.read().iter().any(|known| known.worker.slots(fits).is_some())
     }
 
     /// The model of that name that can do what `able` asks, or the first one if no name is given.

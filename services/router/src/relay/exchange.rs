@@ -17,7 +17,12 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
 use super::solo::refusal;
-use crate::{answer::Answer, mailbox::Mailbox, reading::Reading, router::Router};
+use crate::{
+    answer::{Answer, Left},
+    mailbox::Mailbox,
+    reading::Reading,
+    router::Router,
+};
 
 /// Entries of one answer in one message: a reader that catches up leaves the others their turns.
 const BATCH: usize = 256;
@@ -32,8 +37,6 @@ pub(crate) struct Exchange {
     commands: Option<Streaming<ChatCommand>>,
     readers: Readers<Entry>,
     calls: HashMap<u32, Reader>,
-    /// Clients that are slow and will attach again: they still count as readers. By the answer's name.
-    lagging: HashMap<Arc<str>, Reading>,
     mailbox: Arc<Mailbox>,
     outgoing: VecDeque<ChatResponse>,
     /// Answers that this router does not hold, and asks the workers for.
@@ -60,7 +63,6 @@ impl Exchange {
             commands: Some(commands),
             readers: Readers::default(),
             calls: HashMap::new(),
-            lagging: HashMap::new(),
             mailbox: Arc::default(),
             outgoing: VecDeque::new(),
             adoptions: FuturesUnordered::new(),
@@ -127,10 +129,8 @@ impl Exchange {
     fn detach(&mut self, call: u32, lagging: bool) {
         self.adopting.remove(&call);
         self.readers.remove(call);
-        if let Some(reader) = self.calls.remove(&call)
-            && lagging
-        {
-            self.lagging.insert(Arc::clone(&reader.reading.answer().id), reader.reading);
+        if let Some(reader) = self.calls.remove(&call) {
+            reader.reading.leave(if lagging { Left::Lagging } else { Left::Gone });
         }
     }
 
@@ -163,9 +163,7 @@ impl Exchange {
 
     fn read(&mut self, call: u32, answer: Arc<Answer>, position: u32) {
         let reader = answer.journal.reader(position);
-        let id = Arc::clone(&answer.id);
         let reading = Reading::new(&self.router, answer, &self.mailbox, call);
-        self.lagging.remove(&id); // it is back
         self.readers.insert(call, reader);
         self.calls.insert(call, Reader { reading, head_sent: false });
     }
@@ -269,9 +267,8 @@ impl Stream for Exchange {
 impl Drop for Exchange {
     /// The gateway, or the way to it, is gone: its clients may come back through another one.
     fn drop(&mut self) {
-        let readings = self.calls.drain().map(|(_, reader)| reader.reading);
-        readings
-            .chain(self.lagging.drain().map(|(_, reading)| reading))
-            .for_each(Reading::broken);
+        for (_, reader) in self.calls.drain() {
+            reader.reading.leave(Left::Broken);
+        }
     }
 }

@@ -76,7 +76,7 @@ impl Router {
                 let failure = Failure::new(Reason::Timeout, "no further token came in time");
                 self.blame(answer, answer.epoch(), failure);
             }
-            Due::Lost if self.workers.slots(answer.model()) > 0 => {} // its turn comes before all others
+            Due::Lost if self.workers.serves(answer.model(), !answer.journal.is_empty()) => {} // its turn comes before all others
             Due::Lost => {
                 let failure = Failure::new(Reason::WorkerLost, "the worker was lost, and no other could go on in time");
                 self.fail(answer, failure);

@@ -39,8 +39,9 @@ pub(crate) async fn keep(worker: Arc<Worker>, silence: Duration) {
         if begun.elapsed() >= GOOD_LINE {
             failures = 0;
         }
-        tracing::info!(worker = %worker.address, %reason, "the worker is away");
-        worker.set_state(WorkerState::Ejected, &reason);
+        if worker.set_state(WorkerState::Ejected, &reason) {
+            tracing::warn!(worker = %worker.address, %reason, "the worker is away");
+        }
         worker.closed(&Failure::new(Reason::WorkerLost, format!("the worker was lost: {reason}")));
         sleep(growing(FIRST_PAUSE, LONGEST_PAUSE, failures)).await;
         failures += 1;

@@ -119,13 +119,14 @@ async fn a_slow_client_that_attaches_again_loses_nothing() {
     assert!(exchange.next().await.head.is_some());
     exchange.detach(1, true).await;
     making.line.tokens(0, 6).await;
-    mesh.until_answers(|answers| answers[0].entries == 6 && answers[0].readers == 1)
+    mesh.until_answers(|answers| answers[0].entries == 6 && answers[0].readers == 0)
         .await;
     exchange.attach(2, &making.request.stream_id, 0).await;
     mesh.until_answers(|answers| answers[0].readers == 1).await;
     making.line.finish(6).await;
     let entries = exchange.whole(2, 0).await;
     assert_eq!(text_of(&entries), text(6));
+    assert!(!worker.has_seen().await, "slow is not gone");
     assert!(matches!(entries[6].event, Some(Event::Finished(_))));
 }
 

@@ -4,7 +4,7 @@ use proto::v1::{Failure, Reason, entry::Event};
 
 use crate::{
     fake_worker::{FakeWorker, text},
-    mesh::{all, ask, joined, mesh, router_at, tenant},
+    mesh::{all, ask, joined, mesh, ready, router_at, tenant},
 };
 
 #[tokio::test]
@@ -161,4 +161,32 @@ async fn another_principals_answer_is_not_found() {
     assert_eq!(refused.reason(), Reason::NotFound);
     making.whole(1).await;
     answer.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn workers_are_found_by_name() {
+    let worker = FakeWorker::start(&["m"], 4);
+    let port = worker.address.rsplit(':').next().unwrap();
+    let mesh = router_at(&format!("dns:///localhost:{port}"), &["--dns-interval", "100ms"]).await;
+    mesh.until(|status| ready(status) == 1).await;
+    let answer = mesh.streaming(ask("hi"));
+    worker.started().await.whole(2).await;
+    assert_eq!(joined(&answer.await.unwrap().unwrap(), 0), text(2));
+}
+
+#[tokio::test]
+async fn the_callers_trace_goes_on_in_the_worker() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let worker = FakeWorker::start(&["m"], 4);
+    let mesh = mesh(&[&worker], &[]).await;
+    let mut request = tonic::Request::new(ask("hi"));
+    request.metadata_mut().insert("traceparent", TRACE.parse().unwrap());
+    let mut client = mesh.client.clone();
+    let (called, making) = tokio::join!(client.stream_chat(request), async {
+        let making = worker.started().await;
+        making.whole(1).await;
+        making
+    });
+    assert_eq!(making.request.request.unwrap().traceparent, TRACE);
+    all(called.unwrap().into_inner()).await.unwrap();
 }
