@@ -13,13 +13,13 @@ pub struct Settings {
     /// Where to serve HTTP
     #[arg(long, env = "UNBROKEN_HTTP", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
     pub http: String,
-    /// The routers, separated by commas
+    /// The routers, separated by commas: host:port, or dns:///name:port for all addresses of a name
     #[arg(
         long,
         env = "UNBROKEN_ROUTERS",
         default_value = "127.0.0.1:50051",
         value_delimiter = ',',
-        value_name = "HOST:PORT"
+        value_name = "ADDRESS"
     )]
     pub routers: Vec<String>,
     /// The conversation store, for /conversations
@@ -28,6 +28,9 @@ pub struct Settings {
     /// Exchanges with each router; more than one where one core cannot carry all answers
     #[arg(long, env = "UNBROKEN_GATEWAY_EXCHANGES", default_value_t = 1, value_parser = exchanges, value_name = "N")]
     pub gateway_exchanges: usize,
+    /// How often a dns:/// name is resolved again
+    #[arg(long, env = "UNBROKEN_GATEWAY_DNS_INTERVAL", default_value = "5s", value_parser = setting::duration, value_name = "TIME")]
+    pub gateway_dns_interval: Duration,
     /// How long a running answer is looked for at the other routers when its own is lost
     #[arg(long, env = "UNBROKEN_GATEWAY_PATIENCE", default_value = "15s", value_parser = setting::duration, value_name = "TIME")]
     pub gateway_patience: Duration,

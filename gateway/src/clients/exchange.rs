@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::Stream;
 use parking_lot::Mutex;
-use proto::v1::{Cancel, ChatCommand, ChatResponse, Detach, chat_command::Command};
+use proto::v1::{Cancel, ChatCommand, ChatResponse, Detach, chat_command::Command, chat_service_client::ChatServiceClient};
 use tokio::time::sleep;
 use tonic::transport::Channel;
 
@@ -81,11 +81,11 @@ impl Exchange {
     }
 
     /// Keeps the exchange open for ever.
-    pub(crate) async fn run(self: Arc<Self>, router: String, channel: Channel) {
+    pub(crate) async fn run(self: Arc<Self>, router: String, mut client: ChatServiceClient<Channel>) {
         let mut backoff = BACKOFF_FIRST;
         loop {
             let outgoing = self.renew();
-            match super::chat(channel.clone()).bi_stream_chat(outgoing).await {
+            match client.bi_stream_chat(outgoing).await {
                 Ok(response) => {
                     tracing::info!(router, "exchange opened");
                     backoff = BACKOFF_FIRST;

@@ -3,7 +3,9 @@
 
 mod chunk;
 mod content;
+mod message;
 mod request;
+mod tool;
 
 use axum::{
     extract::{Request, State},
@@ -17,7 +19,8 @@ use self::{chunk::Chunks, request::Completion};
 pub(crate) use self::{
     chunk::error,
     content::TextOr,
-    request::{MAX_CHOICES, MessageIn, messages},
+    message::{MessageIn, messages},
+    request::MAX_CHOICES,
 };
 use super::whole::{self, Choice, Whole};
 use crate::{account::Account, app::App, body, failure::Refusal, sse, stack::Arrival, stack::STREAM_ID, turn::Answer};

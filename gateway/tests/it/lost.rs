@@ -141,3 +141,19 @@ async fn without_a_router_the_answer_is_503_at_once() {
     assert_eq!((response.status, &response.json()["error"]["code"]), (503, &"unavailable".into()));
     assert!(response.header("retry-after").is_some());
 }
+
+#[tokio::test]
+async fn a_name_stands_for_all_its_addresses() {
+    let router = Router::start();
+    let name = format!("dns:///localhost:{}", router.address.port());
+    let gateway = Gateway::with(&[], &["--routers", &name]).await;
+    router.connected().await;
+    while client::get(gateway.address, "/ready").await.status != 200 {
+        tokio::task::yield_now().await;
+    }
+    let (response, _) = tokio::join!(
+        client::get(gateway.address, "/stream?prompt=hi"),
+        router.say(vec![finished(FinishReason::Stop, 0)])
+    );
+    assert_eq!(response.body, "data: [DONE]\n\n");
+}

@@ -1,0 +1,136 @@
+//! The functions that a model may call, and the shape that its text must have, in OpenAI's notation.
+
+use proto::v1::{JsonObject, JsonSchema, ResponseFormat, Tool, ToolChoice, ToolMode, response_format::Format};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::content::WordOr;
+use crate::failure::Refusal;
+
+/// The most functions, as at OpenAI.
+const TOOLS: usize = 128;
+/// The largest schema, in bytes: it is compiled into a grammar.
+const SCHEMA_BYTES: usize = 64 * 1024;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ToolIn {
+    r#type: String,
+    function: Option<FunctionIn>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FunctionIn {
+    name: String,
+    description: Option<String>,
+    parameters: Option<Box<RawValue>>,
+    strict: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct NamedTool {
+    function: FunctionName,
+}
+
+#[derive(Debug, Deserialize)]
+struct FunctionName {
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct FormatIn {
+    r#type: String,
+    json_schema: Option<SchemaIn>,
+    grammar: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SchemaIn {
+    name: Option<String>,
+    schema: Option<Box<RawValue>>,
+    strict: Option<bool>,
+}
+
+/// The functions.
+pub(super) fn tools(given: Vec<ToolIn>) -> Result<Vec<Tool>, Refusal> {
+    if given.len() > TOOLS {
+        return Err(Refusal::invalid(
+            "tools",
+            format!("tools: expected at most {TOOLS} functions, got {}", given.len()),
+        ));
+    }
+    let tool = |(index, tool): (usize, ToolIn)| {
+        let at = format!("tools[{index}]");
+        let (true, Some(function)) = (tool.r#type == "function", tool.function) else {
+            let message = format!(
+                "{at}: expected {{\"type\": \"function\", \"function\": {{…}}}}, got type {:?}",
+                tool.r#type
+            );
+            return Err(Refusal::invalid(at, message));
+        };
+        let parameters = schema(&format!("{at}.function.parameters"), function.parameters.as_deref())?;
+        if function.name.is_empty() {
+            return Err(Refusal::invalid(
+                format!("{at}.function.name"),
+                format!("{at}.function.name is empty"),
+            ));
+        }
+        Ok(Tool {
+            name: function.name,
+            description: function.description.unwrap_or_default(),
+            parameters,
+            strict: function.strict.unwrap_or(false),
+        })
+    };
+    given.into_iter().enumerate().map(tool).collect()
+}
+
+fn schema(param: &str, given: Option<&RawValue>) -> Result<String, Refusal> {
+    let text = given.map(RawValue::get).unwrap_or_default();
+    if text.len() > SCHEMA_BYTES {
+        let message = format!("{param}: expected at most {SCHEMA_BYTES} bytes, got {}", text.len());
+        return Err(Refusal::invalid(param, message));
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether they may, must or must not be called.
+pub(super) fn tool_choice(given: WordOr<NamedTool>) -> Result<ToolChoice, Refusal> {
+    let (mode, name) = match given {
+        WordOr::Word(word) => match word.as_str() {
+            "auto" => (ToolMode::Auto, String::new()),
+            "none" => (ToolMode::None, String::new()),
+            "required" => (ToolMode::Required, String::new()),
+            other => {
+                let message = format!("tool_choice: expected auto, none, required or a function, got {other:?}");
+                return Err(Refusal::invalid("tool_choice", message));
+            }
+        },
+        WordOr::Object(named) => (ToolMode::Named, named.function.name),
+    };
+    Ok(ToolChoice { mode: mode.into(), name })
+}
+
+impl FormatIn {
+    /// The format; `None` for plain text.
+    pub(super) fn into_format(self) -> Result<Option<ResponseFormat>, Refusal> {
+        let format = match (self.r#type.as_str(), self.json_schema, self.grammar) {
+            ("text", ..) => return Ok(None),
+            ("json_object", ..) => Format::JsonObject(JsonObject {}),
+            ("json_schema", Some(given), _) => Format::JsonSchema(JsonSchema {
+                name: given.name.unwrap_or_default(),
+                schema: schema("response_format.json_schema.schema", given.schema.as_deref())?,
+                strict: given.strict.unwrap_or(false),
+            }),
+            ("json_schema", None, _) => {
+                let param = "response_format.json_schema";
+                return Err(Refusal::invalid(param, format!("{param} is missing")));
+            }
+            ("grammar", _, Some(grammar)) if grammar.len() <= SCHEMA_BYTES => Format::Grammar(grammar),
+            (other, ..) => {
+                let message = format!("response_format.type: expected text, json_object or json_schema, got {other:?}");
+                return Err(Refusal::invalid("response_format.type", message));
+            }
+        };
+        Ok(Some(ResponseFormat { format: Some(format) }))
+    }
+}
