@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use chassis::{
     listen::listen,
-    process::{Process, WrongSetting},
+    process::{Fault, Process},
 };
 use clap::Parser;
 
@@ -24,17 +24,8 @@ fn main() -> ExitCode {
         |command: &Command| command.process.clone(),
         |command, drain| async move {
             let listener = listen(&command.worker.worker_listen, "UNBROKEN_WORKER_LISTEN")?;
-            let grace = command.process.grace;
-            let served = drain
-                .serve(grace, engine_worker::run(command.worker, listener, drain.clone()))
-                .await;
-            served.map_err(|error| {
-                if error.is_of_setting() {
-                    WrongSetting(error.to_string()).into()
-                } else {
-                    error.into()
-                }
-            })
+            let serving = engine_worker::run(command.worker, listener, drain.clone());
+            drain.serve(command.process.grace, serving).await.map_err(Fault::judged)
         },
     )
 }

@@ -32,9 +32,8 @@ pub enum Error {
     Serve(#[from] grpc::Error),
 }
 
-impl Error {
-    /// Whether a setting is at fault: the process exits with 64 then.
-    pub fn is_of_setting(&self) -> bool {
+impl chassis::process::Fault for Error {
+    fn is_of_setting(&self) -> bool {
         match self {
             Self::Scripted(scripted::Error::NoModel) => true,
             #[cfg(feature = "llama")]

@@ -34,6 +34,12 @@ pub enum Error {
     Origin(String),
 }
 
+impl chassis::process::Fault for Error {
+    fn is_of_setting(&self) -> bool {
+        true
+    }
+}
+
 /// Serves on `listener` until draining begins. What runs then is known to `drain`, which waits for it.
 ///
 /// # Errors

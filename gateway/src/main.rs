@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use chassis::process::{self, Process, WrongSetting};
+use chassis::process::{self, Fault, Process};
 use clap::Parser;
 
 /// The HTTP edge of the mesh: OpenAI's API, simple SSE and WebSocket doors, and a chat page
@@ -22,10 +22,8 @@ fn main() -> ExitCode {
         async |command: Command, drain| {
             let listener = chassis::listen::listen(&command.gateway.http, "UNBROKEN_HTTP")?;
             tracing::info!(address = %listener.local_addr()?, routers = ?command.gateway.routers, "gateway listens");
-            let served = drain
-                .serve(command.process.grace, gateway::run(command.gateway, listener, drain.clone()))
-                .await;
-            Ok(served.map_err(|error| WrongSetting(error.to_string()))?)
+            let serving = gateway::run(command.gateway, listener, drain.clone());
+            drain.serve(command.process.grace, serving).await.map_err(Fault::judged)
         },
     )
 }

@@ -190,7 +190,15 @@ impl Exchange {
 
     pub(crate) async fn attach(&mut self, call: u32, stream_id: &str, position: u32) {
         let stream_id = stream_id.to_owned();
-        self.send(call, Command::Attach(AttachRequest { stream_id, position, ..AttachRequest::default() })).await;
+        self.send(
+            call,
+            Command::Attach(AttachRequest {
+                stream_id,
+                position,
+                ..AttachRequest::default()
+            }),
+        )
+        .await;
     }
 
     pub(crate) async fn cancel(&mut self, call: u32) {

@@ -79,7 +79,14 @@ async fn attaching_at_every_position_gives_exactly_the_rest_live_and_afterwards(
     for position in 0..=TOKENS {
         let rest: String = (position..TOKENS).map(|index| Oracle::named("r").text(0, index)).collect();
         let stream_id = "a".to_owned();
-        let later = client.attach(AttachRequest { stream_id, position, ..AttachRequest::default() }).await.unwrap();
+        let later = client
+            .attach(AttachRequest {
+                stream_id,
+                position,
+                ..AttachRequest::default()
+            })
+            .await
+            .unwrap();
         for got in [&all[&position], &whole(later.into_inner()).await] {
             assert_eq!((got.first, got.text()), (position, rest.clone()));
             assert!(matches!(got.terminal(), Event::Finished(_)));

@@ -102,10 +102,25 @@ fn fail(error: &(dyn Error + 'static)) -> ExitCode {
     }
 }
 
-/// A setting that clap could not judge by itself: the process exits with 64.
+/// A service's own error, of which the exit code depends.
+pub trait Fault: Error + Send + Sync + Sized + 'static {
+    /// Whether the operator has to change a setting: the process exits with 64 then.
+    fn is_of_setting(&self) -> bool;
+
+    /// Itself, with its verdict.
+    fn judged(self) -> Box<dyn Error + Send + Sync> {
+        if self.is_of_setting() {
+            WrongSetting(self.into()).into()
+        } else {
+            self.into()
+        }
+    }
+}
+
+/// A setting that clap could not judge by itself.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct WrongSetting(pub String);
+#[error(transparent)]
+struct WrongSetting(Box<dyn Error + Send + Sync>);
 
 /// The first SIGTERM or SIGINT begins the drain, the second ends the process at once.
 fn on_signals(drain: Drain) -> std::io::Result<()> {

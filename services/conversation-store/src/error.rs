@@ -40,9 +40,8 @@ pub enum Error {
     Serve(#[from] chassis::grpc::Error),
 }
 
-impl Error {
-    /// Whether the operator has to change a setting: the process then exits with 64.
-    pub fn is_wrong_setting(&self) -> bool {
+impl chassis::process::Fault for Error {
+    fn is_of_setting(&self) -> bool {
         matches!(self, Self::Address(_) | Self::NoHome | Self::Open { .. } | Self::Refused(_))
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use chassis::{
     listen::listen,
-    process::{self, Process, WrongSetting},
+    process::{self, Fault, Process},
 };
 use clap::Parser;
 use conversation_store::Settings;
@@ -27,18 +27,7 @@ fn main() -> ExitCode {
             let listener = listen(&command.store.store_listen, "UNBROKEN_STORE_LISTEN")?;
             tracing::info!(address = %listener.local_addr()?, "the conversation store listens");
             let serving = conversation_store::run(command.store, listener, drain.clone());
-            drain.serve(command.process.grace, serving).await.map_err(in_words)
+            drain.serve(command.process.grace, serving).await.map_err(Fault::judged)
         },
     )
-}
-
-/// The exit code depends on whose turn it is, and the line has all causes.
-fn in_words(error: conversation_store::Error) -> Box<dyn std::error::Error + Send + Sync> {
-    if !error.is_wrong_setting() {
-        return error.into();
-    }
-    let cause = std::error::Error::source(&error)
-        .map(|cause| format!(": {cause}"))
-        .unwrap_or_default();
-    WrongSetting(format!("{error}{cause}")).into()
 }

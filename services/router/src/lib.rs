@@ -56,6 +56,12 @@ pub enum Error {
     Grpc(#[from] chassis::grpc::Error),
 }
 
+impl chassis::process::Fault for Error {
+    fn is_of_setting(&self) -> bool {
+        !matches!(self, Self::Grpc(_))
+    }
+}
+
 /// Serves until draining begins, then until every answer has ended and every reader has it.
 ///
 /// # Errors

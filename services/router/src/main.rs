@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use chassis::process::Process;
+use chassis::process::{Fault, Process};
 use clap::Parser;
 
 #[global_allocator]
@@ -25,8 +25,7 @@ fn main() -> ExitCode {
         |command, drain| async move {
             let listener = chassis::listen::listen(&command.router.grpc, "UNBROKEN_GRPC")?;
             let serving = router::run(command.router, listener, drain.clone());
-            drain.serve(command.process.grace, serving).await?;
-            Ok(())
+            drain.serve(command.process.grace, serving).await.map_err(Fault::judged)
         },
     )
 }

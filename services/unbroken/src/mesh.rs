@@ -2,7 +2,7 @@
 
 use std::{error::Error, future::Future, time::Duration};
 
-use chassis::{channel, drain::Drain, listen::listen};
+use chassis::{channel, drain::Drain, listen::listen, process::Fault};
 use proto::v1::{WatchStatusRequest, WorkerState, chat_service_client::ChatServiceClient};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
@@ -15,7 +15,13 @@ const READY_POLL: Duration = Duration::from_millis(200);
 
 /// Runs the mesh until it has drained.
 pub(crate) async fn run(settings: Settings, drain: Drain) -> Outcome {
-    let Settings { process, mut gateway, mut router, worker, store } = settings;
+    let Settings {
+        process,
+        mut gateway,
+        mut router,
+        worker,
+        store,
+    } = settings;
     // All ports first: one that is taken is said before anything is loaded.
     let http = listen(&gateway.http, "UNBROKEN_HTTP")?;
     let grpc = listen(&router.grpc, "UNBROKEN_GRPC")?;
@@ -31,10 +37,22 @@ pub(crate) async fn run(settings: Settings, drain: Drain) -> Outcome {
     let [for_gateway, for_router, for_worker, for_store] = drains.clone();
     let grace = process.grace;
     let mut services = [
-        start("gateway", &drain, serve(for_gateway, grace, |drain| gateway::run(gateway, http, drain))),
+        start(
+            "gateway",
+            &drain,
+            serve(for_gateway, grace, |drain| gateway::run(gateway, http, drain)),
+        ),
         start("router", &drain, serve(for_router, grace, |drain| router::run(router, grpc, drain))),
-        start("worker", &drain, serve(for_worker, grace, |drain| engine_worker::run(worker, engine, drain))),
-        start("store", &drain, serve(for_store, grace, |drain| conversation_store::run(store, history, drain))),
+        start(
+            "worker",
+            &drain,
+            serve(for_worker, grace, |drain| engine_worker::run(worker, engine, drain)),
+        ),
+        start(
+            "store",
+            &drain,
+            serve(for_store, grace, |drain| conversation_store::run(store, history, drain)),
+        ),
     ];
 
     tokio::select! {
@@ -67,9 +85,9 @@ fn start(name: &'static str, whole: &Drain, service: impl Future<Output = Outcom
 async fn serve<F, E>(drain: Drain, grace: Duration, run: impl FnOnce(Drain) -> F) -> Outcome
 where
     F: Future<Output = Result<(), E>>,
-    E: Into<Box<dyn Error + Send + Sync>>,
+    E: Fault,
 {
-    drain.serve(grace, run(drain.clone())).await.map_err(Into::into)
+    drain.serve(grace, run(drain.clone())).await.map_err(Fault::judged)
 }
 
 fn address(listener: &TcpListener) -> std::io::Result<String> {

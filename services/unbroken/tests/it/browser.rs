@@ -29,7 +29,16 @@ impl Page {
     async fn open(url: &str) -> Self {
         let profile = TempDir::new().unwrap();
         let browser = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--", "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "--",
+                "chromium",
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+            ])
             .args(["--remote-debugging-port=0", "--window-size=1100,800"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
@@ -41,29 +50,50 @@ impl Page {
         let file = profile.path().join("DevToolsActivePort");
         let mut port = String::new();
         eventually("the browser says its port", async || {
-            port = std::fs::read_to_string(&file).unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+            port = std::fs::read_to_string(&file)
+                .unwrap_or_default()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             !port.is_empty()
         })
         .await;
         let mut address = String::new();
         eventually("the browser has a page", async || {
-            let Ok(targets) = reqwest::get(format!("http://127.0.0.1:{port}/json/list")).await else { return false };
+            let Ok(targets) = reqwest::get(format!("http://127.0.0.1:{port}/json/list")).await else {
+                return false;
+            };
             let targets: Value = targets.json().await.unwrap();
             let page = targets.as_array().unwrap().iter().find(|target| target["type"] == "page");
-            address = page.and_then(|page| page["webSocketDebuggerUrl"].as_str()).unwrap_or_default().to_owned();
+            address = page
+                .and_then(|page| page["webSocketDebuggerUrl"].as_str())
+                .unwrap_or_default()
+                .to_owned();
             !address.is_empty()
         })
         .await;
         let (socket, _) = connect_async(address).await.unwrap();
-        let mut page = Self { browser, socket, calls: 0, _profile: profile };
+        let mut page = Self {
+            browser,
+            socket,
+            calls: 0,
+            _profile: profile,
+        };
         page.call("Page.navigate", json!({"url": url})).await;
-        page.until("document.readyState === 'complete' && location.href !== 'about:blank'").await;
+        page.until("document.readyState === 'complete' && location.href !== 'about:blank'")
+            .await;
         page
     }
 
     async fn call(&mut self, method: &str, params: Value) -> Value {
         self.calls += 1;
-        self.socket.send(Message::text(json!({"id": self.calls, "method": method, "params": params}).to_string())).await.unwrap();
+        self.socket
+            .send(Message::text(
+                json!({"id": self.calls, "method": method, "params": params}).to_string(),
+            ))
+            .await
+            .unwrap();
         loop {
             let answer = message(&mut self.socket).await;
             if answer["id"] == self.calls {
@@ -74,7 +104,9 @@ impl Page {
     }
 
     async fn evaluate(&mut self, script: &str) -> Value {
-        let result = self.call("Runtime.evaluate", json!({"expression": script, "returnByValue": true})).await;
+        let result = self
+            .call("Runtime.evaluate", json!({"expression": script, "returnByValue": true}))
+            .await;
         assert!(result.get("exceptionDetails").is_none(), "{script}: {result}");
         result["result"]["value"].clone()
     }
@@ -114,16 +146,26 @@ async fn a_person_chats_in_a_browser_stops_an_answer_and_sees_its_speed() {
     let mut page = Page::open(&format!("http://{}/", mesh.http)).await;
     let prompt = script("b", 25, Duration::from_millis(2));
     page.evaluate(&format!("({SEND})({})", json!(prompt))).await;
-    page.until(&format!("document.body.innerText.includes({})", json!(oracle("b", 0..25).trim()))).await;
+    page.until(&format!("document.body.innerText.includes({})", json!(oracle("b", 0..25).trim())))
+        .await;
     page.until("/tokens\\/s/i.test(document.body.innerText)").await;
     page.screenshot("chat").await;
 
-    page.evaluate(&format!("({SEND})({})", json!(script("stop", 100_000, Duration::from_millis(10))))).await;
+    page.evaluate(&format!("({SEND})({})", json!(script("stop", 100_000, Duration::from_millis(10)))))
+        .await;
     page.until("document.body.innerText.includes('stop.3 ')").await;
-    page.evaluate("[...document.querySelectorAll('button')].find(button => /stop/i.test(button.textContent + button.ariaLabel)).click()").await;
+    page.evaluate("[...document.querySelectorAll('button')].find(button => /stop/i.test(button.textContent + button.ariaLabel)).click()")
+        .await;
     eventually("the engine has stopped", async || {
-        let metrics = reqwest::get(format!("http://{}/metrics", mesh.http)).await.unwrap().text().await.unwrap();
-        metrics.lines().any(|line| line.starts_with("llm_concurrent_streams") && line.ends_with(" 0"))
+        let metrics = reqwest::get(format!("http://{}/metrics", mesh.http))
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        metrics
+            .lines()
+            .any(|line| line.starts_with("llm_concurrent_streams") && line.ends_with(" 0"))
     })
     .await;
     page.screenshot("stopped").await;

@@ -14,7 +14,9 @@ async fn the_engine_stops_within_a_step_when_the_client_goes() {
     const STEP: Duration = Duration::from_millis(50);
     let mesh = AllInOne::scripted().await;
     let mut router = ChatServiceClient::connect(format!("http://{}", mesh.grpc)).await.unwrap();
-    let request = reqwest::Client::new().get(format!("http://{}/stream", mesh.http)).query(&[("prompt", script("c", 10_000, STEP))]);
+    let request = reqwest::Client::new()
+        .get(format!("http://{}/stream", mesh.http))
+        .query(&[("prompt", script("c", 10_000, STEP))]);
     let mut events = Events::new(request.send().await.unwrap());
     let mut read = 0;
     while read < 10 {
@@ -32,6 +34,16 @@ async fn the_engine_stops_within_a_step_when_the_client_goes() {
     .await;
     // Its terminal entry, the token that may have been under way, and one step for a busy machine.
     assert!(made <= read + 3, "{read} tokens were read, but {made} entries were made");
-    let metrics = reqwest::get(format!("http://{}/metrics", mesh.http)).await.unwrap().text().await.unwrap();
-    assert!(metrics.lines().any(|line| line.starts_with("llm_concurrent_streams") && line.ends_with(" 0")), "{metrics}");
+    let metrics = reqwest::get(format!("http://{}/metrics", mesh.http))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(
+        metrics
+            .lines()
+            .any(|line| line.starts_with("llm_concurrent_streams") && line.ends_with(" 0")),
+        "{metrics}"
+    );
 }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(120);
 
 /// One running process.
-pub struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
@@ -25,7 +25,7 @@ pub struct Process {
 
 impl Process {
     /// Starts `binary` of this workspace with these settings.
-    pub fn start(binary: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(binary: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
         let name = format!("{binary}-{}", std::fs::read_dir(folder).unwrap().count());
         let log = folder.join(format!("{name}.log"));
         let file = std::fs::File::create(&log).unwrap();
@@ -43,18 +43,18 @@ impl Process {
         Self { name, child, log }
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
     /// `kill -9`, and waits until it is gone.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Waits for its own end.
-    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -66,7 +66,7 @@ impl Process {
     }
 
     /// What it has printed and logged.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
@@ -82,32 +82,36 @@ impl Drop for Process {
 }
 
 /// The path of a binary of this workspace.
-pub fn executable(name: &str) -> PathBuf {
+pub(crate) fn executable(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_unbroken")).with_file_name(name);
-    assert!(path.exists(), "{} is missing: run the tests of the whole workspace (cargo test --workspace)", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: run the tests of the whole workspace (cargo test --workspace)",
+        path.display()
+    );
     path
 }
 
 /// An address that nobody listens on now.
-pub fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 /// The whole mesh in one process.
-pub struct AllInOne {
-    pub process: Process,
-    pub http: String,
-    pub grpc: String,
-    pub folder: TempDir,
+pub(crate) struct AllInOne {
+    pub(crate) process: Process,
+    pub(crate) http: String,
+    pub(crate) grpc: String,
+    pub(crate) folder: TempDir,
 }
 
 impl AllInOne {
     /// Starts it with the scripted engine and waits until it is ready.
-    pub async fn scripted() -> Self {
+    pub(crate) async fn scripted() -> Self {
         Self::start(&[("UNBROKEN_ENGINE", "scripted")]).await
     }
 
-    pub async fn start(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let (http, grpc) = (free_address(), free_address());
         let data = folder.path().join("data").display().to_string();
@@ -121,15 +125,25 @@ impl AllInOne {
         all.extend(settings);
         let mut process = Process::start("unbroken", folder.path(), &all);
         ready(&http, &mut process).await;
-        Self { process, http, grpc, folder }
+        Self {
+            process,
+            http,
+            grpc,
+            folder,
+        }
     }
 }
 
 /// Waits until the gateway at `http` would answer a first chat.
-pub async fn ready(http: &str, process: &mut Process) {
+pub(crate) async fn ready(http: &str, process: &mut Process) {
     let deadline = Instant::now() + START;
     let client = reqwest::Client::new();
-    while !client.get(format!("http://{http}/ready")).send().await.is_ok_and(|answer| answer.status() == 200) {
+    while !client
+        .get(format!("http://{http}/ready"))
+        .send()
+        .await
+        .is_ok_and(|answer| answer.status() == 200)
+    {
         assert!(process.child.try_wait().unwrap().is_none(), "it has ended:\n{}", process.output());
         assert!(Instant::now() < deadline, "not ready:\n{}", process.output());
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -21,18 +21,45 @@ async fn a_newcomers_first_chats_are_answered_by_a_real_model_that_remembers() {
     let model = models["data"][0]["id"].as_str().unwrap().to_owned();
 
     // One after the other in a conversation.
-    let conversation: Value = client.post(url("/conversations")).json(&json!({"title": "Cats"})).send().await.unwrap().json().await.unwrap();
+    let conversation: Value = client
+        .post(url("/conversations"))
+        .json(&json!({"title": "Cats"}))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     let id = conversation["id"].as_str().unwrap();
     let mut prompts = Vec::new();
     for question in ["My cat is called Miri. Say hello to her.", "What is my cat called?"] {
         let body = json!({"model": model, "conversation_id": id, "temperature": 0, "max_tokens": 24, "messages": [{"role": "user", "content": question}]});
-        let answer: Value = client.post(url("/v1/chat/completions")).json(&body).send().await.unwrap().json().await.unwrap();
-        assert!(answer["choices"][0]["message"]["content"].as_str().is_some_and(|text| text.len() > 3), "{answer}");
+        let answer: Value = client
+            .post(url("/v1/chat/completions"))
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        assert!(
+            answer["choices"][0]["message"]["content"]
+                .as_str()
+                .is_some_and(|text| text.len() > 3),
+            "{answer}"
+        );
         prompts.push(answer["usage"].clone());
     }
-    assert!(prompts[1]["prompt_tokens"].as_u64() > prompts[0]["prompt_tokens"].as_u64(), "the history is part of the second: {prompts:?}");
+    assert!(
+        prompts[1]["prompt_tokens"].as_u64() > prompts[0]["prompt_tokens"].as_u64(),
+        "the history is part of the second: {prompts:?}"
+    );
     let cached = prompts[1]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
-    assert!(cached >= prompts[0]["prompt_tokens"].as_u64().unwrap() / 2, "only what is new is prefilled: {prompts:?}");
+    assert!(
+        cached >= prompts[0]["prompt_tokens"].as_u64().unwrap() / 2,
+        "only what is new is prefilled: {prompts:?}"
+    );
 
     // Several at once, by SSE.
     let answers = join_all((0..4).map(|number| {
@@ -48,8 +75,17 @@ async fn a_newcomers_first_chats_are_answered_by_a_real_model_that_remembers() {
     let schema = json!({"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0, "maximum": 30}}, "required": ["name", "age"], "additionalProperties": false});
     let body = json!({"model": model, "temperature": 0, "max_tokens": 120, "messages": [{"role": "user", "content": "Describe a cat as JSON."}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "cat", "strict": true, "schema": schema}}});
-    let answer: Value = client.post(url("/v1/chat/completions")).json(&body).send().await.unwrap().json().await.unwrap();
-    let cat: Value = serde_json::from_str(answer["choices"][0]["message"]["content"].as_str().unwrap()).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    let answer: Value = client
+        .post(url("/v1/chat/completions"))
+        .json(&body)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let cat: Value = serde_json::from_str(answer["choices"][0]["message"]["content"].as_str().unwrap())
+        .unwrap_or_else(|error| panic!("{error}: {answer}"));
     assert!(cat["name"].is_string() && cat["age"].as_u64().is_some_and(|age| age <= 30), "{cat}");
 
     // Too long a prompt is refused by name, and the process lives on.
@@ -59,7 +95,12 @@ async fn a_newcomers_first_chats_are_answered_by_a_real_model_that_remembers() {
     assert_eq!(refused.json::<Value>().await.unwrap()["error"]["code"], "context_length_exceeded");
 
     // Everything is still there after a restart.
-    let AllInOne { mut process, http, grpc, folder } = mesh;
+    let AllInOne {
+        mut process,
+        http,
+        grpc,
+        folder,
+    } = mesh;
     process.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(process.wait(Duration::from_secs(30)).success());
     let data = folder.path().join("data").display().to_string();
@@ -73,7 +114,19 @@ async fn a_newcomers_first_chats_are_answered_by_a_real_model_that_remembers() {
     ];
     let mut again = Process::start("unbroken", folder.path(), &settings);
     ready(&http, &mut again).await;
-    let messages: Value = client.get(format!("http://{http}/conversations/{id}/messages")).send().await.unwrap().json().await.unwrap();
-    let roles: Vec<_> = messages["data"].as_array().unwrap().iter().map(|message| message["role"].as_str().unwrap()).collect();
+    let messages: Value = client
+        .get(format!("http://{http}/conversations/{id}/messages"))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    let roles: Vec<_> = messages["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["role"].as_str().unwrap())
+        .collect();
     assert_eq!(roles, ["user", "assistant", "user", "assistant"]);
 }

@@ -32,11 +32,19 @@ impl Mesh {
         });
         let workers: Vec<_> = workers.collect();
         let others = vec![
-            Process::start("unbroken-store", folder.path(), &[("UNBROKEN_STORE_LISTEN", &store), ("UNBROKEN_DATA_DIR", &data)]),
+            Process::start(
+                "unbroken-store",
+                folder.path(),
+                &[("UNBROKEN_STORE_LISTEN", &store), ("UNBROKEN_DATA_DIR", &data)],
+            ),
             Process::start(
                 "unbroken-router",
                 folder.path(),
-                &[("UNBROKEN_GRPC", &grpc), ("UNBROKEN_WORKERS", &addresses.join(",")), ("UNBROKEN_STORE", &store)],
+                &[
+                    ("UNBROKEN_GRPC", &grpc),
+                    ("UNBROKEN_WORKERS", &addresses.join(",")),
+                    ("UNBROKEN_STORE", &store),
+                ],
             ),
         ];
         let mut gateway = Process::start(
@@ -45,17 +53,38 @@ impl Mesh {
             &[("UNBROKEN_HTTP", &http), ("UNBROKEN_ROUTERS", &grpc), ("UNBROKEN_STORE", &store)],
         );
         ready(&http, &mut gateway).await;
-        Self { http, gateway, workers, _others: others, _folder: folder }
+        Self {
+            http,
+            gateway,
+            workers,
+            _others: others,
+            _folder: folder,
+        }
     }
 
     async fn models(&self) -> Vec<String> {
-        let answer: serde_json::Value = reqwest::get(format!("http://{}/v1/models", self.http)).await.unwrap().json().await.unwrap();
-        answer["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect()
+        let answer: serde_json::Value = reqwest::get(format!("http://{}/v1/models", self.http))
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        answer["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|model| model["id"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     async fn chat(&self, model: &str, prompt: &str) -> (String, bool) {
         let body = serde_json::json!({"model": model, "stream": true, "messages": [{"role": "user", "content": prompt}]});
-        let answer = reqwest::Client::new().post(format!("http://{}/v1/chat/completions", self.http)).json(&body).send().await.unwrap();
+        let answer = reqwest::Client::new()
+            .post(format!("http://{}/v1/chat/completions", self.http))
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
         completion(&Events::new(answer).rest().await)
     }
 }
@@ -76,7 +105,12 @@ async fn when_a_worker_is_killed_between_answers_the_next_comes_from_the_other()
     mesh.workers[1].kill();
     eventually("no worker is left, and that is said at once", async || {
         let body = serde_json::json!({"model": "scripted", "messages": [{"role": "user", "content": "x"}]});
-        let answer = reqwest::Client::new().post(format!("http://{}/v1/chat/completions", mesh.http)).json(&body).send().await.unwrap();
+        let answer = reqwest::Client::new()
+            .post(format!("http://{}/v1/chat/completions", mesh.http))
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
         answer.status() == 503 && answer.json::<serde_json::Value>().await.unwrap()["error"]["code"] == "unavailable"
     })
     .await;
@@ -102,7 +136,9 @@ async fn a_remote_openai_server_is_a_worker_like_any_other_beside_another_model(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_told_to_stop_finishes_its_answers_first() {
     let mut mesh = Mesh::start(&[&[("UNBROKEN_ENGINE", "scripted")]]).await;
-    let request = reqwest::Client::new().get(format!("http://{}/stream", mesh.http)).query(&[("prompt", script("g", 100, GAP * 10))]);
+    let request = reqwest::Client::new()
+        .get(format!("http://{}/stream", mesh.http))
+        .query(&[("prompt", script("g", 100, GAP * 10))]);
     let mut events = Events::new(request.send().await.unwrap());
     events.next().await.unwrap();
     mesh.gateway.signal(nix::sys::signal::Signal::SIGTERM);

@@ -30,12 +30,20 @@ async fn a_port_in_use_is_named_with_its_setting() {
     let address = taken.local_addr().unwrap().to_string();
     let (code, output) = run(&[("UNBROKEN_HTTP", &address)]);
     assert_eq!(code, Some(1), "{output}");
-    assert!(output.contains("UNBROKEN_HTTP") && output.contains(&address) && output.contains("in use"), "{output}");
+    assert!(
+        output.contains("UNBROKEN_HTTP") && output.contains(&address) && output.contains("in use"),
+        "{output}"
+    );
 }
 
 #[test]
 fn a_wrong_setting_exits_with_64_and_says_which() {
-    for (name, value) in [("UNBROKEN_GRACE", "soon"), ("UNBROKEN_ENGINE", "steam"), ("UNBROKEN_THREADS", "many"), ("UNBROKEN_DATABASE", "mysql://x")] {
+    for (name, value) in [
+        ("UNBROKEN_GRACE", "soon"),
+        ("UNBROKEN_ENGINE", "steam"),
+        ("UNBROKEN_THREADS", "many"),
+        ("UNBROKEN_DATABASE", "mysql://x"),
+    ] {
         let (code, output) = run(&[(name, value)]);
         assert_eq!(code, Some(64), "{name}={value}: {output}");
         assert!(output.contains(value), "{output}");
@@ -54,7 +62,13 @@ fn a_model_that_is_not_one_is_refused_with_its_path() {
 
 #[test]
 fn every_binary_explains_its_settings() {
-    for binary in ["unbroken", "unbroken-gateway", "unbroken-router", "unbroken-worker", "unbroken-store"] {
+    for binary in [
+        "unbroken",
+        "unbroken-gateway",
+        "unbroken-router",
+        "unbroken-worker",
+        "unbroken-store",
+    ] {
         let output = Command::new(executable(binary)).arg("--help").output().unwrap();
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && help.contains("UNBROKEN_GRACE"), "{binary}: {help}");

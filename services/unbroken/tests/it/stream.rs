@@ -5,31 +5,34 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 
 /// No token takes longer.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One server-sent event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Event {
-    pub id: Option<String>,
-    pub name: Option<String>,
-    pub data: String,
+pub(crate) struct Event {
+    pub(crate) id: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) data: String,
 }
 
 /// A stream of server-sent events that is being read.
-pub struct Events {
-    pub response: reqwest::Response,
+pub(crate) struct Events {
+    pub(crate) response: reqwest::Response,
     buffer: String,
 }
 
 impl Events {
-    pub fn new(response: reqwest::Response) -> Self {
+    pub(crate) fn new(response: reqwest::Response) -> Self {
         assert_eq!(response.status(), 200, "{response:?}");
         assert_eq!(response.headers()["content-type"], "text/event-stream; charset=utf-8");
-        Self { response, buffer: String::new() }
+        Self {
+            response,
+            buffer: String::new(),
+        }
     }
 
     /// The next event; `None` at the end of the stream. Comments are passed over.
-    pub async fn next(&mut self) -> Option<Event> {
+    pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let event = parse(block);
@@ -39,12 +42,15 @@ impl Events {
                 }
                 continue;
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("silence").ok()??;
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk())
+                .await
+                .expect("silence")
+                .ok()??;
             self.buffer.push_str(std::str::from_utf8(&chunk).expect("whole characters"));
         }
     }
 
-    pub async fn rest(mut self) -> Vec<Event> {
+    pub(crate) async fn rest(mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
             events.push(event);
@@ -70,31 +76,43 @@ fn parse(block: &str) -> Option<Event> {
 }
 
 /// A prompt that makes the scripted engine say `id.0 id.1 …`.
-pub fn script(id: &str, tokens: usize, gap: Duration) -> String {
+pub(crate) fn script(id: &str, tokens: usize, gap: Duration) -> String {
     format!("[[script id={id} tokens={tokens} gap_us={} ttft_us=0]]", gap.as_micros())
 }
 
 /// What it says then.
-pub fn oracle(id: &str, tokens: std::ops::Range<usize>) -> String {
+pub(crate) fn oracle(id: &str, tokens: std::ops::Range<usize>) -> String {
     tokens.map(|token| format!("{id}.{token} ")).collect()
 }
 
 /// The texts of a stream of `{"token": …}` events, and whether `[DONE]` ended it.
-pub fn tokens(events: &[Event]) -> (String, bool) {
+pub(crate) fn tokens(events: &[Event]) -> (String, bool) {
     let done = events.last().is_some_and(|event| event.data == "[DONE]");
-    let texts = events.iter().filter_map(|event| serde_json::from_str::<serde_json::Value>(&event.data).ok());
-    (texts.filter_map(|value| Some(value.get("token")?.as_str()?.to_owned())).collect(), done)
+    let texts = events
+        .iter()
+        .filter_map(|event| serde_json::from_str::<serde_json::Value>(&event.data).ok());
+    (
+        texts.filter_map(|value| Some(value.get("token")?.as_str()?.to_owned())).collect(),
+        done,
+    )
 }
 
 /// The texts of a stream of chat completion chunks, and whether `[DONE]` ended it.
-pub fn completion(events: &[Event]) -> (String, bool) {
+pub(crate) fn completion(events: &[Event]) -> (String, bool) {
     let done = events.last().is_some_and(|event| event.data == "[DONE]");
-    let chunks = events.iter().filter_map(|event| serde_json::from_str::<serde_json::Value>(&event.data).ok());
-    (chunks.filter_map(|chunk| Some(chunk["choices"][0]["delta"]["content"].as_str()?.to_owned())).collect(), done)
+    let chunks = events
+        .iter()
+        .filter_map(|event| serde_json::from_str::<serde_json::Value>(&event.data).ok());
+    (
+        chunks
+            .filter_map(|chunk| Some(chunk["choices"][0]["delta"]["content"].as_str()?.to_owned()))
+            .collect(),
+        done,
+    )
 }
 
 /// Waits until `holds`, by asking again and again.
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..1500 {
         if holds().await {
             return;
@@ -105,12 +123,16 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// Reads a WebSocket's messages as JSON.
-pub async fn message<S>(socket: &mut S) -> serde_json::Value
+pub(crate) async fn message<S>(socket: &mut S) -> serde_json::Value
 where
     S: futures_util::Stream<Item = Result<tokio_tungstenite::tungstenite::Message, tokio_tungstenite::tungstenite::Error>> + Unpin,
 {
     loop {
-        let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("silence").expect("open").expect("a message");
+        let message = tokio::time::timeout(PATIENCE, socket.next())
+            .await
+            .expect("silence")
+            .expect("open")
+            .expect("a message");
         if message.is_text() {
             return serde_json::from_str(message.to_text().unwrap()).unwrap();
         }

@@ -28,7 +28,12 @@ struct Collector {
 #[tonic::async_trait]
 impl TraceService for Collector {
     async fn export(&self, request: Request<ExportTraceServiceRequest>) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let spans = request.into_inner().resource_spans.into_iter().flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
+        let spans = request
+            .into_inner()
+            .resource_spans
+            .into_iter()
+            .flat_map(|resource| resource.scope_spans)
+            .flat_map(|scope| scope.spans);
         self.spans.lock().unwrap().extend(spans);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
@@ -41,19 +46,31 @@ async fn one_trace_leads_from_the_callers_span_to_the_worker_and_tells_no_conten
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(collector.clone())).serve_with_incoming(incoming);
+    let server = tonic::transport::Server::builder()
+        .add_service(TraceServiceServer::new(collector.clone()))
+        .serve_with_incoming(incoming);
     let server = tokio::spawn(server);
 
     let mut mesh = AllInOne::start(&[("UNBROKEN_ENGINE", "scripted"), ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]).await;
     let request = reqwest::Client::new().get(format!("http://{}/stream", mesh.http));
-    let request = request.query(&[("prompt", "the canary sings")]).header("traceparent", CALLER).header("x-request-id", "canary-request");
+    let request = request
+        .query(&[("prompt", "the canary sings")])
+        .header("traceparent", CALLER)
+        .header("x-request-id", "canary-request");
     assert!(!Events::new(request.send().await.unwrap()).rest().await.is_empty());
     mesh.process.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(mesh.process.wait(Duration::from_secs(20)).success());
 
     let ours = || -> Vec<Span> {
         let trace = u128::from_str_radix(&CALLER[3..35], 16).unwrap().to_be_bytes();
-        collector.spans.lock().unwrap().iter().filter(|span| span.trace_id == trace).cloned().collect()
+        collector
+            .spans
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|span| span.trace_id == trace)
+            .cloned()
+            .collect()
     };
     eventually("the spans have arrived", async || ours().len() >= 3).await;
     let spans = ours();
@@ -64,7 +81,11 @@ async fn one_trace_leads_from_the_callers_span_to_the_worker_and_tells_no_conten
         chain.push(span.name.clone());
         at.clone_from(&span.span_id);
     }
-    assert!(chain.len() >= 3, "gateway → router → worker: {chain:?}; all: {:?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
+    assert!(
+        chain.len() >= 3,
+        "gateway → router → worker: {chain:?}; all: {:?}",
+        spans.iter().map(|span| &span.name).collect::<Vec<_>>()
+    );
 
     let told = format!("{:?}{}", collector.spans.lock().unwrap(), mesh.process.output());
     assert!(told.contains("canary-request"), "the request's id is logged");
