@@ -1,12 +1,12 @@
 //! The router: admits, picks a worker, relays. It carries the journals of the answers that it has started or adopted.
 //!
 //! In the order that a request travels:
-//! - [`service`]: ChatService, as gRPC calls it. [`relay`]: what a reader is sent, one answer a call or many on an exchange.
-//! - [`router`]: what happens to an answer from its start to its end. [`request`]: what a request must be.
-//! - [`admission`]: who waits, and whose turn it is. [`pick`]: which worker. Both pure.
-//! - [`workers`] and [`worker`]: the workers, their load, and the calls on them. [`discovery`]: where they are.
-//! - [`store`]: the conversation store; history, turns and their outbox.
-//! - [`answer`]: one answer and its legs. [`mailbox`], [`pulse`]: how others hear of changes.
+//! - `service`: ChatService, as gRPC calls it. `relay`: what a reader is sent, one answer a call or many on an exchange.
+//! - `router`: what happens to an answer from its start to its end. `request`: what a request must be.
+//! - `admission`: who waits, and whose turn it is. `pick`: which worker. Both pure.
+//! - `workers` and `worker`: the workers, their load, and the calls on them. `discovery`: where they are.
+//! - `store`: the conversation store; history, turns and their outbox.
+//! - `answer`: one answer and its legs. `mailbox`, `pulse`: how others hear of changes.
 
 mod admission;
 mod answer;

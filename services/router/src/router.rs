@@ -194,7 +194,7 @@ impl Router {
         }
     }
 
-    /// Waits until draining has begun and no answer runs.
+    /// Said once draining has begun and no answer runs.
     pub(crate) fn over(&self) -> CancellationToken {
         self.over.clone()
     }
@@ -204,16 +204,20 @@ impl Router {
         self.store.as_ref().is_some_and(|store| store.is_up())
     }
 
-    /// Looks at every answer on the shelf.
+    /// Every answer on the shelf.
     pub(crate) fn answers(&self) -> Vec<Arc<Answer>> {
         self.answers.lock().iter().map(|(_, shelved, _)| Arc::clone(&shelved.0)).collect()
     }
 
-    /// How many answers run, those that wait included; how many wait; and how many may.
+    /// How many answers there are that have not ended, and how many of these wait in the queue.
     pub(crate) fn counts(&self) -> (usize, u32) {
         (self.answers.lock().running(), self.queue.lock().total())
     }
 
+    /// The answer that was started under this name before.
+    ///
+    /// # Errors
+    /// It is somebody else's, or was something else.
     fn repeated(&self, request: &ChatRequest) -> Result<Option<Arc<Answer>>, Failure> {
         if request.stream_id.is_empty() || self.answers.lock().get(request.stream_id.as_str()).is_none() {
             return Ok(None);
@@ -228,6 +232,7 @@ impl Router {
         })
     }
 
+    /// A new answer to this request.
     fn answer(&self, mut request: ChatRequest, model: &str) -> Result<Answer, Failure> {
         model.clone_into(&mut request.model);
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -235,6 +240,7 @@ impl Router {
         self.answer_of(request, created_ms, 1)
     }
 
+    /// An answer that was started then, and whose writer is in this epoch.
     fn answer_of(&self, mut request: ChatRequest, created_ms: i64, epoch: u32) -> Result<Answer, Failure> {
         let asked = Duration::from_millis(request.timeout_ms.into());
         let limit = self.settings.answer_limit;

@@ -113,7 +113,8 @@ impl Answer {
         Ran::Runs
     }
 
-    /// The leg of this epoch is broken: the answer waits for another one. `None` if it was not the current one. The call, if any is left, is the caller's to end.
+    /// The leg of this epoch is broken: the answer waits for another one. `None` if it was not the current one, or if the answer
+    /// has ended. The call is the caller's to end.
     pub(crate) fn unrun(&self, epoch: u32) -> Option<Unrun> {
         let mut state = self.state.lock();
         if state.writer.epoch() != epoch || !matches!(state.phase, Phase::Running(..)) || self.journal.is_closed() {

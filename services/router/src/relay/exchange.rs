@@ -26,6 +26,8 @@ use crate::{
 
 /// Entries of one answer in one message: a reader that catches up leaves the others their turns.
 const BATCH: usize = 256;
+/// Commands that are done at once: entries have their turns too.
+const COMMANDS: usize = 256;
 /// Messages that may go up before commands are looked at again.
 const TURN: u32 = 64;
 /// Answers that one exchange reads at once.
@@ -72,15 +74,17 @@ impl Exchange {
         }
     }
 
-    /// Does all commands that have come.
+    /// Does the commands that have come.
     fn poll_commands(&mut self, context: &mut Context<'_>) {
-        while let Some(commands) = &mut self.commands {
+        for _ in 0..COMMANDS {
+            let Some(commands) = &mut self.commands else { return };
             match commands.poll_next_unpin(context) {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(command))) => self.obey(command),
                 Poll::Ready(Some(Err(_)) | None) => self.commands = None,
             }
         }
+        context.waker().wake_by_ref(); // there may be more
     }
 
     fn obey(&mut self, ChatCommand { call, command }: ChatCommand) {

@@ -1,7 +1,7 @@
 //! Legs: how an answer gets a worker, and what happens when that one fails.
 //!
-//! Before its first entry an answer simply starts anew elsewhere. After that another worker goes on with it ([`Router::migrate`]): the next epoch
-//! shuts the old worker out, and the resume point tells the new one where the answer stands.
+//! Before its first entry an answer simply starts anew elsewhere. After that another worker goes on with it: the next epoch shuts
+//! the old one out, and the resume points tell the new one where the answer stands.
 
 use std::{sync::Arc, time::Duration};
 
