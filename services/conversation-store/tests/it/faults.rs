@@ -1,5 +1,6 @@
 //! A database that is away, locked or killed: a typed failure, nothing half written, and on it goes when it is back.
 
+use chassis::process::Fault as _;
 use std::{
     collections::HashSet,
     sync::{
@@ -59,7 +60,7 @@ async fn a_file_that_is_no_database_is_a_clear_error() {
     std::fs::write(&path, "x".repeat(8192)).unwrap();
     let store = Running::start(settings(&format!("sqlite://{}", path.display()))).await;
     let error = store.stop_by_itself().await.unwrap_err();
-    assert!(error.is_wrong_setting() && error.to_string().contains("chat.db"), "{error}");
+    assert!(error.is_of_setting() && error.to_string().contains("chat.db"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,6 +160,6 @@ async fn a_store_whose_postgres_never_comes_gives_up_in_time() {
     let mut hopeless = settings("postgres://u:hunter2@127.0.0.1:1/chat");
     hopeless.database_wait = Duration::from_millis(300);
     let error = Running::start(hopeless).await.stop_by_itself().await.unwrap_err();
-    assert!(matches!(error, Error::Unreachable { .. }) && !error.is_wrong_setting(), "{error}");
+    assert!(matches!(error, Error::Unreachable { .. }) && !error.is_of_setting(), "{error}");
     assert!(error.to_string().contains("UNBROKEN_DATABASE_WAIT") && !error.to_string().contains("hunter2"));
 }

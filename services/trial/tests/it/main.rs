@@ -12,7 +12,6 @@ fn run(program: &str, arguments: &[&str]) {
         String::from_utf8_lossy(&output.stderr)
     );
     assert!(output.status.success(), "{text}");
-    println!("{text}");
 }
 
 fn temporary(name: &str) -> String {

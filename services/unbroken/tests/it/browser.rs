@@ -50,12 +50,8 @@ impl Page {
         let file = profile.path().join("DevToolsActivePort");
         let mut port = String::new();
         eventually("the browser says its port", async || {
-            port = std::fs::read_to_string(&file)
-                .unwrap_or_default()
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned();
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            text.lines().next().unwrap_or_default().clone_into(&mut port);
             !port.is_empty()
         })
         .await;
@@ -66,10 +62,9 @@ impl Page {
             };
             let targets: Value = targets.json().await.unwrap();
             let page = targets.as_array().unwrap().iter().find(|target| target["type"] == "page");
-            address = page
-                .and_then(|page| page["webSocketDebuggerUrl"].as_str())
+            page.and_then(|page| page["webSocketDebuggerUrl"].as_str())
                 .unwrap_or_default()
-                .to_owned();
+                .clone_into(&mut address);
             !address.is_empty()
         })
         .await;

@@ -14,7 +14,7 @@ use nix::{
 use tempfile::TempDir;
 
 /// How long anything may take to start: a debug build on a busy machine, and the real model.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// One running process.
 pub(crate) struct Process {

@@ -20,7 +20,7 @@ fn run(settings: &[(&str, &str)]) -> (Option<i32>, String) {
     ];
     all.extend(settings);
     let mut process = Process::start("unbroken", folder.path(), &all);
-    let status = process.wait(Duration::from_secs(60));
+    let status = process.wait(Duration::from_mins(1));
     (status.code(), process.output())
 }
 

@@ -34,9 +34,9 @@ impl Events {
     /// The next event; `None` at the end of the stream. Comments are passed over.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
-            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
-                let event = parse(block);
-                self.buffer = rest.to_owned();
+            if let Some(end) = self.buffer.find("\n\n") {
+                let event = parse(&self.buffer[..end]);
+                self.buffer.drain(..end + 2);
                 if let Some(event) = event {
                     return Some(event);
                 }
@@ -82,7 +82,7 @@ pub(crate) fn script(id: &str, tokens: usize, gap: Duration) -> String {
 
 /// What it says then.
 pub(crate) fn oracle(id: &str, tokens: std::ops::Range<usize>) -> String {
-    tokens.map(|token| format!("{id}.{token} ")).collect()
+    tokens.map(|token| format!("{id}.{token} ")).collect::<Vec<_>>().concat()
 }
 
 /// The texts of a stream of `{"token": …}` events, and whether `[DONE]` ended it.
