@@ -97,6 +97,7 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use chassis::process::Fault as _;
     use clap::Parser;
 
     use super::*;
@@ -129,7 +130,7 @@ mod tests {
             let error = target(address).unwrap_err();
             let text = error.to_string();
             assert!(
-                error.is_wrong_setting() && text.contains("UNBROKEN_DATABASE") && !text.contains("hunter2"),
+                error.is_of_setting() && text.contains("UNBROKEN_DATABASE") && !text.contains("hunter2"),
                 "{text}"
             );
         }
