@@ -1,9 +1,9 @@
 //! The doors of the mesh: HTTP for browsers, SDKs and curl, in front of the routers. It keeps nothing that another gateway has not.
 //!
-//! A request, in the order of its way: [`app`] (the routes) → [`stack`] (id, span, safety) → [`body`] (what the client sent) →
-//! [`door`] (what it means, and how the answer is written) → [`turn`] (the answer, whichever router carries it) → [`clients`] (the
-//! exchanges). Back: `clients/slot` → `turn` → the door's projection → [`sse`]. Beside it: [`failure`] (what a client is told when
-//! something cannot be done), [`account`] and [`metrics`] (what is told to the operator), [`json`] (what is written per token).
+//! A request, in the order of its way: `app` (the routes) → `stack` (id, span, safety) → `body` (what the client sent) →
+//! `door` (what it means, and how the answer is written) → `turn` (the answer, whichever router carries it) → `clients` (the
+//! exchanges). Back: `clients/slot` → `turn` → the door's projection → `sse`. Beside it: `failure` (what a client is told when
+//! something cannot be done), `account` and `metrics` (what is told to the operator), `json` (what is written per token).
 
 mod account;
 mod app;
