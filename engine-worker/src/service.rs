@@ -6,6 +6,7 @@
 mod answers;
 mod exchange;
 mod load;
+mod opening;
 mod single;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -26,6 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::engine::Engine;
 use answers::Answers;
 use exchange::Exchange;
+use opening::Opening;
 use single::Single;
 
 /// Requests for vectors at once: each may bring 2,048 texts.
@@ -96,7 +98,8 @@ impl EngineService for Service {
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Single>, Status> {
-        Ok(Response::new(Single::attached(self.answers.attach(request.get_ref())?)))
+        let attached = self.answers.attach(request.get_ref())?;
+        Ok(Response::new(Single::attached(attached, Opening::of(request.get_ref()))))
     }
 
     async fn bi_generate(&self, request: Request<Streaming<EngineCommand>>) -> Result<Response<Exchange>, Status> {

@@ -23,6 +23,7 @@ use tokio::{runtime::Handle, time::timeout};
 use tonic::{Status, Streaming};
 
 use super::answers::{Answers, Attached, Attendance, Record, Starting};
+use super::opening::Opening;
 
 /// The most entries of one response: a reader that begins far behind leaves turns to the others.
 pub(super) const BATCH: usize = 256;
@@ -57,7 +58,7 @@ struct Closing {
 /// What an exchange knows of one of its calls.
 enum Call {
     Starting { record: Arc<Record>, abort: AbortHandle },
-    Reading { attendance: Attendance, head_sent: bool },
+    Reading { attendance: Attendance, opening: Opening },
 }
 
 impl Exchange {
@@ -96,7 +97,7 @@ impl Exchange {
         }
         while let Poll::Ready(Some(started)) = self.starts.poll_next_unpin(context) {
             match started {
-                Ok((call, Ok(attached))) => self.read(call, attached),
+                Ok((call, Ok(attached))) => self.read(call, attached, Opening::Head),
                 Ok((call, Err(failure))) => {
                     self.calls.remove(&call);
                     self.refuse(call, failure);
@@ -125,7 +126,7 @@ impl Exchange {
                 Err(failure) => self.refuse(call, failure),
             },
             Some(Command::Attach(request)) => match self.answers.attach(&request) {
-                Ok(attached) => self.read(call, attached),
+                Ok(attached) => self.read(call, attached, Opening::of(&request)),
                 Err(failure) => self.refuse(call, failure),
             },
             Some(Command::Detach(_)) => {
@@ -160,20 +161,19 @@ impl Exchange {
     }
 
     /// Reads an answer for `call` from now on. Its head goes first, if it is known yet.
-    fn read(&mut self, call: u32, attached: Attached) {
+    fn read(&mut self, call: u32, attached: Attached, mut opening: Opening) {
         let Attached { attendance, reader } = attached;
-        let head = attendance.record().head().cloned();
-        let head_sent = head.is_some();
-        if head_sent {
-            self.replies.push_back(GenerateResponse {
-                call,
-                position: attendance.record().position(reader.next()),
-                head,
-                ..GenerateResponse::default()
-            });
+        let mut response = GenerateResponse {
+            call,
+            position: attendance.record().position(reader.next()),
+            ..GenerateResponse::default()
+        };
+        if attendance.record().head().is_some() {
+            opening.write(attendance.record(), &mut response);
+            self.replies.push_back(response);
         }
         self.readers.insert(call, reader);
-        self.calls.insert(call, Call::Reading { attendance, head_sent });
+        self.calls.insert(call, Call::Reading { attendance, opening });
     }
 
     fn poll_entries(&mut self, context: &Context<'_>) -> Poll<GenerateResponse> {
@@ -182,7 +182,7 @@ impl Exchange {
             let Poll::Ready(delivered) = self.readers.poll_read(context, BATCH, copy) else {
                 return Poll::Pending;
             };
-            let Some(Call::Reading { attendance, head_sent }) = self.calls.get_mut(&delivered.call) else {
+            let Some(Call::Reading { attendance, opening }) = self.calls.get_mut(&delivered.call) else {
                 continue;
             };
             let record = attendance.record();
@@ -194,10 +194,7 @@ impl Exchange {
                 Some((first, entries)) => {
                     response.position = record.position(first);
                     response.entries = entries;
-                    if !*head_sent {
-                        response.head = record.head().cloned();
-                        *head_sent = true;
-                    }
+                    opening.write(record, &mut response);
                 }
                 None => response.refused = Some(record.past_the_end()),
             }

@@ -13,6 +13,7 @@ use tonic::Status;
 use super::{
     answers::{Attached, Attendance},
     exchange::BATCH,
+    opening::Opening,
 };
 
 /// The responses of a call that reads one answer.
@@ -21,39 +22,37 @@ pub struct Single {
     attendance: Attendance,
     /// Whether this call started the answer, and ends it when it is dropped.
     owns: bool,
-    head_sent: bool,
+    opening: Opening,
 }
 
 impl Single {
     pub(super) fn starting(attached: Attached) -> Self {
-        Self::new(attached, true)
+        Self::new(attached, true, Opening::Head)
     }
 
-    pub(super) fn attached(attached: Attached) -> Self {
-        Self::new(attached, false)
+    pub(super) fn attached(attached: Attached, opening: Opening) -> Self {
+        Self::new(attached, false, opening)
     }
 
-    fn new(attached: Attached, owns: bool) -> Self {
+    fn new(attached: Attached, owns: bool, opening: Opening) -> Self {
         Self {
             reader: attached.reader,
             attendance: attached.attendance,
             owns,
-            head_sent: false,
+            opening,
         }
     }
 
-    fn response(&self, entries: Vec<Entry>) -> GenerateResponse {
+    fn response(&mut self, entries: Vec<Entry>) -> GenerateResponse {
         let first = self.reader.next() - u32::try_from(entries.len()).unwrap_or(0);
-        GenerateResponse {
-            position: self.attendance.record().position(first),
-            head: if self.head_sent {
-                None
-            } else {
-                self.attendance.record().head().cloned()
-            },
+        let record = self.attendance.record();
+        let mut response = GenerateResponse {
+            position: record.position(first),
             entries,
             ..GenerateResponse::default()
-        }
+        };
+        self.opening.write(record, &mut response);
+        response
     }
 }
 
@@ -61,17 +60,11 @@ impl Stream for Single {
     type Item = Result<GenerateResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if !self.head_sent && self.attendance.record().head().is_some() {
-            let response = self.response(Vec::new());
-            self.head_sent = true;
-            return Poll::Ready(Some(Ok(response)));
+        if self.opening != Opening::Told && self.attendance.record().head().is_some() {
+            return Poll::Ready(Some(Ok(self.response(Vec::new()))));
         }
         let entries = ready!(self.reader.poll_read(context, BATCH, |_, entries| entries.to_vec()));
-        Poll::Ready(entries.map(|entries| {
-            let response = self.response(entries);
-            self.head_sent = true;
-            Ok(response)
-        }))
+        Poll::Ready(entries.map(|entries| Ok(self.response(entries))))
     }
 }
 

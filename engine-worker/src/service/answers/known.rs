@@ -10,7 +10,8 @@ use std::{
 };
 
 use journal::{Journal, Limits, Reader, Shelf, Writer};
-use proto::v1::{Entry, Failure, GenerateRequest, Head, Reason};
+use parking_lot::Mutex;
+use proto::v1::{ChatRequest, Entry, Failure, GenerateRequest, Head, Reason};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,12 +27,14 @@ pub(super) struct Known {
 pub(in crate::service) struct Record {
     pub(super) stream_id: Arc<str>,
     pub(super) epoch: u32,
-    /// The position of the journal's first entry: not 0 for an answer that another worker began.
+    /// The position of the journal's first entry: not 0 for an answer that another worker began, and whose entries did not come along.
     base: u32,
     pub(super) journal: Journal<Entry>,
     pub(super) cancel: CancellationToken,
     /// Known once the answer has begun.
     pub(super) head: OnceLock<Head>,
+    /// What was asked, while it runs: a router that takes the answer over from another wants to know.
+    asked: Mutex<Option<Box<ChatRequest>>>,
     /// Calls that read it. Changes only while [`Known`] is locked.
     attending: AtomicU32,
 }
@@ -49,6 +52,16 @@ impl Record {
     /// What readers are told first, once it is known.
     pub(in crate::service) fn head(&self) -> Option<&Head> {
         self.head.get()
+    }
+
+    /// What was asked, for a router that takes the answer over. `None` once it has ended.
+    pub(in crate::service) fn asked(&self) -> Option<Box<ChatRequest>> {
+        self.asked.lock().clone()
+    }
+
+    /// It has ended: nobody has to know any more what was asked.
+    pub(super) fn forget_request(&self) {
+        *self.asked.lock() = None;
     }
 
     /// The position in the answer of this entry of the journal.
@@ -109,7 +122,7 @@ impl Known {
     /// Puts a new answer on the shelf. A lower epoch of the same answer is ended and gives way; the same or a higher one stays.
     pub(super) fn enter(
         &mut self,
-        request: &GenerateRequest,
+        request: &mut GenerateRequest,
         stream_id: Arc<str>,
         full: impl FnOnce() -> Failure,
     ) -> Result<Entered, Failure> {
@@ -136,13 +149,19 @@ impl Known {
         let writer = journal
             .claim(epoch)
             .map_err(|error| Failure::new(Reason::Internal, format!("an empty journal refused its writer: {error}")))?;
+        let entries = std::mem::take(&mut request.entries);
+        let base = request.position.saturating_sub(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+        writer
+            .append_from(0, entries)
+            .map_err(|error| Failure::invalid("entries", format!("these cannot be the entries before the position: {error}")))?;
         let record = Arc::new(Record {
             stream_id: Arc::clone(&stream_id),
             epoch,
-            base: request.position,
+            base,
             journal,
             cancel: CancellationToken::new(),
             head: OnceLock::new(),
+            asked: Mutex::new(request.request.clone().map(Box::new)),
             attending: AtomicU32::new(0),
         });
         self.answers.insert(stream_id, Kept(Arc::clone(&record))).map_err(|_| full())?;

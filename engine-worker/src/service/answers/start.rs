@@ -43,8 +43,8 @@ impl Answers {
         request::check(chat)?;
         let log = Log::new(&request, chat);
         let mut known = self.shelf.lock();
-        let Entered { record, writer, replaced } = known.enter(&request, stream_id, || self.admission.full())?;
-        let reader = record.journal.reader(0);
+        let Entered { record, writer, replaced } = known.enter(&mut request, stream_id, || self.admission.full())?;
+        let reader = record.journal.reader(record.journal.len()); // what came along, the router has
         let attendance = self.attend(&mut known, Arc::clone(&record));
         drop(known);
         if let Some(replaced) = replaced {

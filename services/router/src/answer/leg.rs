@@ -152,6 +152,23 @@ impl Answer {
         });
         points
     }
+
+    /// All entries so far, each with the ids of its tokens again: for the journal of the worker that goes on.
+    pub(crate) fn made(&self) -> Vec<Entry> {
+        let tokens = self.tokens.lock();
+        let mut rest: Vec<&[u32]> = tokens.choices.iter().map(Vec::as_slice).collect();
+        let with_ids = |entry: &Entry| {
+            let rest = rest.get_mut(entry.choice as usize);
+            let ids = rest.map_or(&[][..], |rest| {
+                rest.split_off(..(entry.tokens as usize).min(rest.len())).unwrap_or_default()
+            });
+            Entry {
+                token_ids: ids.to_vec(),
+                ..entry.clone()
+            }
+        };
+        self.journal.with_entries(|entries| entries.iter().map(with_ids).collect())
+    }
 }
 
 impl Tokens {

@@ -123,13 +123,18 @@ impl Router {
     fn place(self: &Arc<Self>, answer: &Arc<Answer>, seats: Seats) -> bool {
         let worker = Arc::clone(seats.worker());
         let position = answer.journal.len();
-        let resume = if position == 0 { Vec::new() } else { answer.resume_points() };
+        let (resume, entries) = if position == 0 {
+            (Vec::new(), Vec::new())
+        } else {
+            (answer.resume_points(), answer.made())
+        };
         let ran = answer.run(worker.address(), |request, writer| {
             let command = Command::Start(Box::new(GenerateRequest {
                 stream_id: answer.id.to_string(),
                 epoch: writer.epoch(),
                 request: Some((**request).clone()),
                 resume,
+                entries,
                 position,
             }));
             let leg = Arc::new(Leg {
