@@ -1,10 +1,10 @@
 //! The `llama` engine: llama.cpp in this process, one model, continuous batching.
 //!
-//! [`Llama::load`] loads the model and starts one thread, the [`scheduler`], which owns all that llama.cpp changes. What can be done
+//! [`Llama::load`] loads the model and starts one thread, the `scheduler`, which owns all that llama.cpp changes. What can be done
 //! without it is done before: [`Engine::prepare`] renders the chat template, tokenises, compiles the grammar and replays a resume point.
 //!
 //! The files, as an answer passes them: `request` (with `template` and `grammar`) → `scheduler` (with `slots`, `cache`, `batch`) → `sample` →
-//! `choice` (with `utf8` and `stop`) → [`Answer`]. All but `cache`, `scheduler` and `embed` are pure.
+//! `choice` (with `utf8` and `stop`) → [`Answer`]. What decides (`slots`, `batch`, `sample`, `choice`, `stop`, `utf8`) is pure; what calls llama.cpp does as decided.
 //!
 //! Does not know the wire, the journal's readers or the queue before the seats: that is the service.
 
@@ -83,7 +83,9 @@ pub enum Error {
     #[error("the model's chat template cannot be read: {0}")]
     Template(minijinja::Error),
     /// There is no memory for the context, most likely.
-    #[error("llama.cpp cannot make a context; fewer or smaller ones take less memory (--llama-seats, --llama-context): {said}")]
+    #[error(
+        "llama.cpp cannot make a context; fewer or smaller ones take less memory (--llama-seats, --llama-context), and a few models need --exact false: {said}"
+    )]
     Context {
         /// What llama.cpp said.
         said: String,

