@@ -1,10 +1,10 @@
 //! The `llama` engine: llama.cpp in this process, one model, continuous batching.
 //!
-//! [`Llama::load`] loads the model and starts one thread, the [`scheduler`], which owns all that llama.cpp changes. What can be done
+//! [`Llama::load`] loads the model and starts one thread, the `scheduler`, which owns all that llama.cpp changes. What can be done
 //! without it is done before: [`Engine::prepare`] renders the chat template, tokenises, compiles the grammar and replays a resume point.
 //!
-//! The files, as an answer passes them: `request` (with `template` and `grammar`) → `scheduler` (with `slots`, `cache`, `batch`) → `sample` →
-//! `choice` (with `utf8` and `stop`) → [`Answer`]. All but `cache`, `scheduler` and `embed` are pure.
+//! The files, as an answer passes them: `request` (with `template` and `grammar`) → `scheduler` (with `slots`, `cache`, `batch`) → `running` → `sample` →
+//! `choice` (with `utf8` and `stop`) → [`Answer`]. What decides (`slots`, `batch`, `sample`, `choice`, `stop`, `utf8`) is pure; what calls llama.cpp does as decided.
 //!
 //! Does not know the wire, the journal's readers or the queue before the seats: that is the service.
 
@@ -14,15 +14,11 @@ use std::{
         Arc,
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
-    thread::{JoinHandle, available_parallelism},
+    thread::JoinHandle,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
-use llama_cpp_2::{
-    llama_backend::LlamaBackend,
-    model::{LlamaModel, params::LlamaModelParams},
-};
 use parking_lot::Mutex;
 use proto::v1::{EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model, Reason};
 use tokio::sync::oneshot;
@@ -39,8 +35,10 @@ mod choice;
 mod embed;
 mod gauges;
 mod grammar;
+mod loaded;
 mod log;
 mod request;
+mod running;
 mod sample;
 mod scheduler;
 mod settings;
@@ -51,20 +49,15 @@ mod tokens;
 mod utf8;
 
 use gauges::Gauges;
+use loaded::Loaded;
 use request::Work;
 use scheduler::{Command, Embed, Start};
-use template::ChatTemplate;
-use tokens::Vocabulary;
 
+pub use loaded::backend;
 pub use settings::Settings;
 
 /// Commands that may wait for the scheduler, which takes all of them between two steps.
 const COMMANDS: usize = 256;
-/// Prompt tokens in one step while answers run: what they wait for a newcomer, on a CPU and where a GPU helps.
-const PREFILL_BESIDE: (usize, usize) = (32, 512);
-/// And while none runs: what a newcomer waits for the one before it.
-const PREFILL_ALONE: (usize, usize) = (128, 2048);
-
 /// Why the engine could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -83,7 +76,9 @@ pub enum Error {
     #[error("the model's chat template cannot be read: {0}")]
     Template(minijinja::Error),
     /// There is no memory for the context, most likely.
-    #[error("llama.cpp cannot make a context; fewer or smaller ones take less memory (--llama-seats, --llama-context): {said}")]
+    #[error(
+        "llama.cpp cannot make a context; fewer or smaller ones take less memory (--llama-seats, --llama-context), and a few models need --exact false: {said}"
+    )]
     Context {
         /// What llama.cpp said.
         said: String,
@@ -110,51 +105,13 @@ pub struct Llama {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The model, and all that does not change while it runs.
-struct Loaded {
-    model: LlamaModel,
-    backend: Arc<LlamaBackend>,
-    vocabulary: Arc<Vocabulary>,
-    template: ChatTemplate,
-    /// The text of the token that begins an input.
-    bos: String,
-    id: String,
-    seats: u32,
-    /// Tokens that each seat holds.
-    context: usize,
-    /// Tokens that the model was trained with.
-    trained: u32,
-    threads: i32,
-    exact: bool,
-    gpu: bool,
-    chat: bool,
-}
-
-impl Loaded {
-    /// Cells of the KV cache.
-    fn cells(&self) -> u32 {
-        u32::try_from(self.context).unwrap_or(u32::MAX).saturating_mul(self.seats)
-    }
-
-    fn limits(&self) -> batch::Limits {
-        let of = |(cpu, gpu): (usize, usize)| if self.gpu { gpu } else { cpu };
-        // llama.cpp makes n_batch no larger than the context: no more than the smallest context may hold.
-        let prefill_alone = of(PREFILL_ALONE).min(self.context / 2);
-        batch::Limits {
-            tokens: prefill_alone + self.seats as usize,
-            prefill_beside: of(PREFILL_BESIDE).min(prefill_alone),
-            prefill_alone,
-        }
-    }
-}
-
 impl Llama {
     /// Gets the model file, loads it and starts the scheduler.
     ///
     /// # Errors
     /// [`enum@Error`].
     pub async fn load(settings: Settings) -> Result<Arc<Self>, Error> {
-        check_processor()?;
+        loaded::check_processor()?;
         let path = model::locate(&settings.source).await?;
         tokio::task::spawn_blocking(move || Self::open(&settings, &path))
             .await
@@ -162,7 +119,7 @@ impl Llama {
     }
 
     fn open(settings: &Settings, path: &Path) -> Result<Arc<Self>, Error> {
-        let loaded = Arc::new(load(settings, path)?);
+        let loaded = Arc::new(loaded::load(settings, path)?);
         let gauges = Arc::new(Gauges::new());
         let (commands, receiver) = sync_channel(COMMANDS);
         let thread = scheduler::spawn(Arc::clone(&loaded), Arc::clone(&gauges), receiver)?;
@@ -185,77 +142,6 @@ impl Llama {
             thread: Mutex::new(Some(thread)),
         }))
     }
-}
-
-/// The processor features that llama.cpp's static build is compiled for; without them it would die of an illegal instruction.
-fn check_processor() -> Result<(), Error> {
-    #[cfg(all(target_arch = "x86_64", not(feature = "dynamic-backends")))]
-    for (name, present) in [
-        ("AVX2", is_x86_feature_detected!("avx2")),
-        ("FMA", is_x86_feature_detected!("fma")),
-        ("F16C", is_x86_feature_detected!("f16c")),
-        ("BMI2", is_x86_feature_detected!("bmi2")),
-    ] {
-        if !present {
-            return Err(Error::Processor(name));
-        }
-    }
-    Ok(())
-}
-
-/// llama.cpp's global state: made once, and there as long as anything uses it. The bench of the engine against a bare loop needs it too.
-///
-/// # Errors
-/// [`Error::Backend`].
-pub fn backend() -> Result<Arc<LlamaBackend>, Error> {
-    static BACKEND: Mutex<std::sync::Weak<LlamaBackend>> = Mutex::new(std::sync::Weak::new());
-    let mut kept = BACKEND.lock();
-    if let Some(backend) = kept.upgrade() {
-        return Ok(backend);
-    }
-    log::redirect();
-    let backend = Arc::new(LlamaBackend::init().map_err(Error::Backend)?);
-    *kept = Arc::downgrade(&backend);
-    Ok(backend)
-}
-
-fn load(settings: &Settings, path: &Path) -> Result<Loaded, Error> {
-    let backend = backend()?;
-    let gpu = backend.supports_gpu_offload() && settings.llama_gpu_layers != Some(0);
-    let mut parameters = LlamaModelParams::default();
-    if let Some(layers) = settings.llama_gpu_layers {
-        parameters = parameters.with_n_gpu_layers(layers);
-    }
-    let model = LlamaModel::load_from_file(&backend, path, &parameters).map_err(|_| Error::Load {
-        path: path.into(),
-        said: log::last_error(),
-    })?;
-    let vocab = model.vocab();
-    let text = |token| String::from_utf8_lossy(&vocab.token_to_piece(token, true, None)).into_owned();
-    let special = |token: llama_cpp_2::token::LlamaToken| if token.0 < 0 { String::new() } else { text(token) };
-    let (bos, eos) = (special(vocab.bos()), special(vocab.eos()));
-    let source = model.meta_val_str("tokenizer.chat_template").ok();
-    let template = ChatTemplate::new(source, bos.clone(), eos).map_err(Error::Template)?;
-    let trained = model.n_ctx_train();
-    let architecture = model.meta_val_str("general.architecture").unwrap_or_default();
-    let cores = settings
-        .llama_threads
-        .unwrap_or_else(|| available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)));
-    Ok(Loaded {
-        vocabulary: Arc::new(Vocabulary::read(&model)),
-        template,
-        bos,
-        id: settings.source.name(path),
-        seats: settings.llama_seats,
-        context: settings.llama_context.min(trained) as usize,
-        trained,
-        threads: i32::try_from(cores).unwrap_or(1),
-        exact: settings.llama_exact && !gpu,
-        gpu,
-        chat: !architecture.contains("bert"),
-        backend,
-        model,
-    })
 }
 
 #[async_trait]

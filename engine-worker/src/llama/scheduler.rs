@@ -14,20 +14,19 @@ use std::{
 };
 
 use llama_cpp_2::{DecodeError, context::LlamaContext, llama_batch::LlamaBatch};
-use proto::v1::{ChoiceEnd, EmbedResponse, Entry, Failure, Reason, TokenLogprob};
+use proto::v1::{ChoiceEnd, EmbedResponse, Failure, Reason};
 use tokio::sync::oneshot;
 
 use super::{
     Error, Loaded,
     batch::{self, Chunk},
-    cache,
-    choice::{Choice, Taken},
-    embed,
+    cache, embed,
     gauges::Gauges,
     request::Work,
-    sample::{self, Place, Sampler},
+    running::{Lane, Over, Running, lanes},
+    sample::Sampler,
     slots::Slots,
-    tokens::{Vocabulary, native},
+    tokens::native,
 };
 use crate::answer::Answer;
 
@@ -97,36 +96,6 @@ struct Scheduler<'model> {
     lanes: Vec<batch::Lane>,
     chunks: Vec<Chunk>,
     asked: Vec<Asked>,
-}
-
-/// An answer in the making.
-struct Running {
-    answer: Answer,
-    /// Its choices at work; those that have ended are in `ended`.
-    lanes: Vec<Lane>,
-    ended: Vec<ChoiceEnd>,
-    sampling: sample::Settings,
-    logprobs: Option<usize>,
-    /// Tokens of the prompt that its lanes share.
-    shared: usize,
-    over: Option<Over>,
-}
-
-/// How an answer leaves.
-enum Over {
-    Finished,
-    Failed(Failure),
-    /// Cancelled, or its journal takes no more.
-    Dropped,
-}
-
-struct Lane {
-    choice: Choice,
-    slot: usize,
-    /// The prompt and all that was made. The slot knows how many of them are in the cache.
-    tokens: Vec<u32>,
-    /// Whether it waits for the first lane's prompt.
-    waits: bool,
 }
 
 /// A row of the batch whose logits bring a lane's next token.
@@ -268,7 +237,8 @@ impl<'model> Scheduler<'model> {
         }
         self.gauges.stepped(self.slots.used());
         for asked in std::mem::take(&mut self.asked) {
-            self.advance(&asked);
+            let logits = self.context.get_logits_ith(asked.row);
+            self.running[asked.answer].advance(asked.lane, logits, &self.loaded.vocabulary, &mut self.sampler);
         }
         self.sweep();
     }
@@ -369,49 +339,6 @@ impl<'model> Scheduler<'model> {
         }
     }
 
-    /// Chooses a lane's next token and writes its entry.
-    fn advance(&mut self, asked: &Asked) {
-        let running = &mut self.running[asked.answer];
-        if running.over.is_some() {
-            return;
-        }
-        let lane = &mut running.lanes[asked.lane];
-        let logits = self.context.get_logits_ith(asked.row);
-        let vocabulary = &self.loaded.vocabulary;
-        let choice = &mut lane.choice;
-        let place = Place {
-            settings: &running.sampling,
-            counts: &choice.counts,
-            logits,
-            draw: running.sampling.draw(choice.index, choice.made.len()),
-        };
-        let chosen = match &mut choice.grammar {
-            None => self.sampler.choose_freely(place),
-            Some(grammar) => self.sampler.choose(place, |ids| grammar.allows(ids)),
-        };
-        let entry = match chosen.map(|id| (id, choice.take(vocabulary, id))) {
-            Some((id, Taken::Token(text))) => {
-                lane.tokens.push(id);
-                let logprobs = running.logprobs.map(|most| vec![logprob(vocabulary, logits, id, most)]);
-                Some(Entry {
-                    choice: choice.index,
-                    logprobs: logprobs.unwrap_or_default(),
-                    ..Entry::text(text, id)
-                })
-            }
-            Some((_, Taken::End(text))) => released(choice, text),
-            None | Some((_, Taken::Refused)) => {
-                let text = choice.end();
-                released(choice, text)
-            }
-        };
-        if let Some(entry) = entry
-            && running.answer.push(entry).is_err()
-        {
-            running.over = Some(Over::Dropped);
-        }
-    }
-
     /// Takes out the lanes that have ended and the answers that are over. Their slots are free at once.
     fn sweep(&mut self) {
         let slots = &mut self.slots;
@@ -444,37 +371,6 @@ impl<'model> Scheduler<'model> {
                 Some(Over::Dropped) | None => drop(answer),
             }
         }
-    }
-}
-
-/// All lanes, with the numbers of their answer and of themselves in it, in the order that the plan counts them.
-fn lanes(running: &[Running]) -> impl Iterator<Item = (usize, usize, &Lane)> {
-    running
-        .iter()
-        .enumerate()
-        .flat_map(|(answer, running)| running.lanes.iter().enumerate().map(move |(index, lane)| (answer, index, lane)))
-}
-
-/// An entry for text that was held, if there is any.
-fn released(choice: &Choice, text: String) -> Option<Entry> {
-    (!text.is_empty()).then(|| Entry {
-        token: text,
-        choice: choice.index,
-        ..Entry::default()
-    })
-}
-
-fn logprob(vocabulary: &Vocabulary, logits: &[f32], chosen: u32, most: usize) -> TokenLogprob {
-    let (own, top) = sample::logprobs(logits, chosen, most);
-    let report = |id: u32, logprob: f32| TokenLogprob {
-        token: String::from_utf8_lossy(vocabulary.piece(id)).into_owned(),
-        logprob,
-        bytes: vocabulary.piece(id).to_vec(),
-        top: Vec::new(),
-    };
-    TokenLogprob {
-        top: top.into_iter().map(|(id, logprob)| report(id, logprob)).collect(),
-        ..report(chosen, own)
     }
 }
 

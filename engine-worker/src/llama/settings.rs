@@ -49,3 +49,25 @@ impl Default for Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        llama: Settings,
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_flags() {
+        Command::command().debug_assert();
+        let parsed = Command::parse_from(["worker"]).llama;
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Settings::default()));
+        assert!(!Command::parse_from(["worker", "--exact", "false"]).llama.llama_exact);
+        assert!(Command::parse_from(["worker", "--exact"]).llama.llama_exact);
+    }
+}

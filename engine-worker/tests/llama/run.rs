@@ -39,15 +39,12 @@ async fn a_follow_up_prefills_only_what_is_new_and_answers_the_same() {
     let first = greedy("Name three fruits.", 24);
     let answer = text(&ask(&kept, &first).await, 0);
     ask(&kept, &greedy("Something else entirely", 4)).await;
-    let second = ChatRequest {
-        messages: vec![
-            say(Role::User, "Name three fruits."),
-            say(Role::Assistant, &answer),
-            say(Role::User, "And three more?"),
-        ],
-        prompt: String::new(),
-        ..greedy("", 24)
+    let mut second = ChatRequest {
+        prompt: "And three more?".into(),
+        ..first.clone()
     };
+    second.messages.push(say(Role::User, &first.prompt));
+    second.messages.push(say(Role::Assistant, &answer));
     let (again, anew) = (ask(&kept, &second).await, ask(&fresh, &second).await);
     assert_eq!(text(&again, 0), text(&anew, 0));
     let cached = |entries: &[proto::v1::Entry]| entries.last().unwrap().usage().unwrap();
