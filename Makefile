@@ -41,6 +41,7 @@ checks:
 	$(TOOLS)/buf lint proto
 	$(TOOLS)/buf format --diff --exit-code proto
 	$(TOOLS)/cargo-deny check bans licenses sources
+	k8s/validate.sh
 
 bench: ## Measures the mesh beside nginx, and the engine beside a bare loop
 	@.ci/setup bench
