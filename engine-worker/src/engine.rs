@@ -1,7 +1,7 @@
 //! What every engine is: the seam between the service and whatever makes the tokens.
 //!
 //! An answer goes through an engine in two steps. [`Engine::prepare`] checks the request and tokenises it, and may refuse;
-//! nobody holds a seat yet. When seats are free, [`Prepared::begin`] hands it an [`Answer`](crate::answer::Answer) to write.
+//! nobody holds a seat yet. When seats are free, [`Prepared::begin`] hands it an [`Answer`] to write.
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ const FORGET_EVERY: Duration = Duration::from_hours(1);
 /// Opens the database and serves until draining begins and the last call has ended.
 ///
 /// # Errors
-/// See [`Error`]; with [`Error::is_wrong_setting`] it is the operator's turn.
+/// See [`Error`]; with `is_of_setting` it is the operator's turn.
 pub async fn run(settings: Settings, listener: TcpListener, drain: Drain) -> Result<(), Error> {
     let opened = tokio::select! {
         opened = database::open(&settings) => opened?,

@@ -1,6 +1,6 @@
 //! One worker, as the router sees it: whether it takes answers, how loaded it is, and the calls that run on its exchange.
 //!
-//! [`line`] keeps the connection, [`call`] the calls on it, and [`breaker`] says when it is set aside. Who takes what comes back is
+//! [`mod@line`] keeps the connection, [`call`] the calls on it, and [`breaker`] says when it is set aside. Who takes what comes back is
 //! behind [`Feed`]: nothing here knows of journals or queues.
 
 mod breaker;

@@ -10,7 +10,7 @@ use crate::{
     stream::{Events, completion},
 };
 
-const LLAMA: &[(&str, &str)] = &[("UNBROKEN_ENGINE", "llama")];
+const LLAMA: &[(&str, &str)] = &[("UNBROKEN_ENGINE", "llama"), ("UNBROKEN_LLAMA_THREADS", "1")];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newcomers_first_chats_are_answered_by_a_real_model_that_remembers() {
