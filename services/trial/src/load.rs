@@ -132,14 +132,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Counts the events that come until the answer's end. Nothing is kept.
+    /// Counts the events that come until the answer's end, those that came with its head too. Nothing is kept.
     async fn drain(&mut self, events: &AtomicU64) -> anyhow::Result<()> {
-        self.buffer.clear();
         loop {
-            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.buffer))
-                .await
-                .context("silence")??;
-            ensure!(read > 0, "the answer broke off");
             let count = memmem::find_iter(&self.buffer, EVENT).count() as u64;
             events.fetch_add(count, Ordering::Relaxed);
             if memmem::find(&self.buffer, DONE).is_some() {
@@ -155,6 +150,10 @@ impl Connection {
             };
             let from = self.buffer.len() - keep;
             self.buffer.drain(..from);
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.buffer))
+                .await
+                .context("silence")??;
+            ensure!(read > 0, "the answer broke off");
         }
     }
 }
