@@ -21,7 +21,7 @@ struct Command {
 fn main() -> ExitCode {
     chassis::process::main(
         "unbroken-worker",
-        |command: &Command| command.process.clone(),
+        |command: &Command| command.process.clone().or_threads(1),
         |command, drain| async move {
             let listener = listen(&command.worker.worker_listen, "UNBROKEN_WORKER_LISTEN")?;
             let serving = engine_worker::run(command.worker, listener, drain.clone());

@@ -27,9 +27,21 @@ pub struct Process {
     /// After SIGTERM, how long running answers may take to finish
     #[arg(long, env = "UNBROKEN_GRACE", default_value = "30s", value_parser = setting::duration, value_name = "TIME")]
     pub grace: Duration,
-    /// Threads that serve connections; 0 is one for each core
+    /// Threads that serve connections; 0 is as many as suit the service: one for each core in a gateway, one elsewhere
     #[arg(long, env = "UNBROKEN_THREADS", default_value_t = 0, value_name = "N")]
     pub threads: usize,
+}
+
+impl Process {
+    /// So many threads where no setting says otherwise. One carries hundreds of thousands of tokens a second, and every further
+    /// one costs wake-ups for each of them: only a gateway, with a socket for every client, gains by more.
+    #[must_use]
+    pub fn or_threads(mut self, threads: usize) -> Self {
+        if self.threads == 0 {
+            self.threads = threads;
+        }
+        self
+    }
 }
 
 /// Runs a process from its settings to its exit code. `run` serves until the drain begins and returns when nothing is left to

@@ -22,7 +22,7 @@ struct Command {
 fn main() -> ExitCode {
     process::main(
         "unbroken-store",
-        |command: &Command| command.process.clone(),
+        |command: &Command| command.process.clone().or_threads(1),
         async |command: Command, drain| {
             let listener = listen(&command.store.store_listen, "UNBROKEN_STORE_LISTEN")?;
             tracing::info!(address = %listener.local_addr()?, "the conversation store listens");

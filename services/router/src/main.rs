@@ -21,7 +21,7 @@ struct Command {
 fn main() -> ExitCode {
     chassis::process::main(
         "unbroken-router",
-        |command: &Command| command.process.clone(),
+        |command: &Command| command.process.clone().or_threads(1),
         |command, drain| async move {
             let listener = chassis::listen::listen(&command.router.grpc, "UNBROKEN_GRPC")?;
             let serving = router::run(command.router, listener, drain.clone());

@@ -35,6 +35,8 @@ pub struct Script {
     pub gap: Duration,
     /// Whether they come at steps that are common to all answers.
     pub aligned: bool,
+    /// What else the prompt says.
+    pub before: String,
 }
 
 impl Script {
@@ -42,7 +44,8 @@ impl Script {
     pub fn request(&self, stream: bool) -> Vec<u8> {
         let aligned = if self.aligned { " step=1" } else { "" };
         let directive = format!(
-            "[[script id={} tokens={} gap_us={} ttft_us=0{aligned}]]",
+            "{}[[script id={} tokens={} gap_us={} ttft_us=0{aligned}]]",
+            self.before,
             self.id,
             self.tokens,
             self.gap.as_micros()

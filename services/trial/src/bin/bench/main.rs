@@ -49,12 +49,13 @@ fn main() -> anyhow::Result<()> {
         return runtime.block_on(upstream::serve(listen));
     }
     let mut report = Report::default();
-    runtime.block_on(async {
+    let ran = runtime.block_on(async {
         let bench = cases::Bench::start(settings.bin, settings.rounds, settings.only).await?;
         cases::run(&bench, &mut report).await
-    })?;
-    report.print();
+    });
+    report.print(); // what there is, also if a case failed
     report.write(&settings.json)?;
+    ran?;
     anyhow::ensure!(report.complete(), "a case did not complete");
     Ok(())
 }

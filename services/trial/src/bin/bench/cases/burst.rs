@@ -25,6 +25,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
                     tokens: TOKENS,
                     gap: Duration::ZERO,
                     aligned: false,
+                    before: String::new(),
                 };
                 let crowd = Crowd::start(front.http, STREAMS, script, Duration::ZERO).await?;
                 let events = std::sync::Arc::clone(&crowd.events);

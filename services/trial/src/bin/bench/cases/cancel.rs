@@ -24,6 +24,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
             tokens: 100_000,
             gap: Duration::from_millis(20),
             aligned: false,
+            before: String::new(),
         };
         let mut connection = Connection::open(bench.mesh.http[0]).await?;
         connection.send(&script.simple_request()).await?;

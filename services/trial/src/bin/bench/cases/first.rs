@@ -40,6 +40,7 @@ fn script(number: u32) -> Script {
         tokens: TOKENS,
         gap: Duration::ZERO,
         aligned: false,
+        before: String::new(),
     }
 }
 

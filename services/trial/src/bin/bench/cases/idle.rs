@@ -20,6 +20,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
             tokens: 2,
             gap: Duration::from_secs(500),
             aligned: false,
+            before: String::new(),
         };
         // Once for the allocators' own growth, once for the figure.
         let mut kib = Vec::new();

@@ -21,6 +21,7 @@ async fn measure(front: &Front<'_>, streams: usize, aligned: bool) -> anyhow::Re
         tokens: 100_000,
         gap: GAP,
         aligned,
+        before: String::new(),
     };
     let spread = if aligned { Duration::ZERO } else { GAP * 10 };
     let crowd = Crowd::start(front.http, streams, script, spread).await?;

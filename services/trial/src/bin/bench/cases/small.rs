@@ -27,6 +27,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
                         tokens: 8,
                         gap: Duration::ZERO,
                         aligned: false,
+                        before: String::new(),
                     }
                     .request(false);
                     for _ in 0..REQUESTS {

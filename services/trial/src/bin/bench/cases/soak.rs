@@ -21,7 +21,8 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
             let mut connection = Connection::open(front.http).await?;
             tasks.push(tokio::spawn(async move {
                 for request in 0..REQUESTS / CONNECTIONS {
-                    let id = format!("soak-{half}-{number}-{request}-{}", "x".repeat(200));
+                    let id = format!("s{half}n{number}r{request}");
+                    let before = format!("{id} {} ", "x".repeat(200));
                     connection
                         .send(
                             &Script {
@@ -29,6 +30,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
                                 tokens: 4,
                                 gap: Duration::ZERO,
                                 aligned: false,
+                                before,
                             }
                             .request(false),
                         )
