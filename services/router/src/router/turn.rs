@@ -48,6 +48,9 @@ impl Router {
                     messages: request.messages.clone(),
                     model: request.model.clone(),
                 };
+                if let Some(outbox) = &self.outbox {
+                    outbox.settled(&answer.conversation_id).await;
+                }
                 store.begin_turn(turn).await.map(|response| response.history)
             }
             None => Err(Failure::new(

@@ -20,6 +20,8 @@ const BATCH: usize = 512;
 const BATCH_BYTES: usize = proto::MAX_ENCODED_MESSAGE / 4;
 /// Turns are gathered for so long: many end in the same second, and one transaction serves them all.
 const GATHER: Duration = Duration::from_millis(50);
+/// How long a turn waits for the one before it in its conversation.
+const SETTLE: Duration = Duration::from_secs(1);
 /// The first pause after a failure, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// And the longest: a store that is back is found within it.
@@ -30,6 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     added: Notify,
+    sent: Notify,
 }
 
 impl Outbox {
@@ -38,7 +41,24 @@ impl Outbox {
         Self {
             waiting: Mutex::new(Waiting::new(bound)),
             added: Notify::new(),
+            sent: Notify::new(),
         }
+    }
+
+    /// Waits until no turn of this conversation waits here any more, or the store is away for too long: the next turn's history
+    /// must have what was said just before.
+    pub(crate) async fn settled(&self, conversation_id: &str) {
+        let wait = async {
+            loop {
+                let mut sent = std::pin::pin!(self.sent.notified());
+                sent.as_mut().enable();
+                if !self.waiting.lock().holds(conversation_id) {
+                    return;
+                }
+                sent.await;
+            }
+        };
+        let _ = timeout(SETTLE, wait).await;
     }
 
     /// Adds a turn. Never waits: past the bound, a turn that only logs a request goes first.
@@ -63,13 +83,17 @@ impl Outbox {
                     () = self.added.notified() => {}
                     () = over.cancelled() => continue,
                 }
-                let _ = timeout(GATHER, over.cancelled()).await;
+                if self.waiting.lock().turns.is_empty() {
+                    let _ = timeout(GATHER, over.cancelled()).await;
+                }
             } else if let Err(failure) = store.finish_turns(batch.clone()).await {
                 self.failed(batch, &failure);
                 sleep(crate::worker::growing(FIRST_PAUSE, LONGEST_PAUSE, failures)).await;
                 failures += 1;
             } else {
                 failures = 0;
+                self.waiting.lock().in_flight.clear();
+                self.sent.notify_waiters();
             }
         }
     }
@@ -94,6 +118,8 @@ struct Waiting {
     turns: VecDeque<FinishedTurn>,
     /// Turns that only log a request.
     logs: VecDeque<FinishedTurn>,
+    /// The conversations of the turns that are being sent.
+    in_flight: Vec<String>,
     dropped: u64,
 }
 
@@ -104,6 +130,7 @@ impl Waiting {
             suspects: VecDeque::new(),
             turns: VecDeque::new(),
             logs: VecDeque::new(),
+            in_flight: Vec::new(),
             dropped: 0,
         }
     }
@@ -131,8 +158,21 @@ impl Waiting {
         full.then_some(self.dropped)
     }
 
+    /// Whether a turn of this conversation has not reached the store yet.
+    fn holds(&self, conversation_id: &str) -> bool {
+        let mut waiting = self.suspects.iter().chain(&self.turns);
+        waiting.any(|turn| turn.conversation_id == conversation_id) || self.in_flight.iter().any(|id| id == conversation_id)
+    }
+
     /// The next ones to send, the conversations' first.
     fn batch(&mut self, most: usize, most_bytes: usize) -> Vec<FinishedTurn> {
+        let batch = self.take(most, most_bytes);
+        let conversations = batch.iter().map(|turn| &turn.conversation_id).filter(|id| !id.is_empty());
+        self.in_flight = conversations.cloned().collect();
+        batch
+    }
+
+    fn take(&mut self, most: usize, most_bytes: usize) -> Vec<FinishedTurn> {
         if let Some(suspect) = self.suspects.pop_front() {
             return vec![suspect];
         }
@@ -154,6 +194,7 @@ impl Waiting {
 
     /// These could not be sent.
     fn put_back(&mut self, batch: Vec<FinishedTurn>, one_by_one: bool) {
+        self.in_flight.clear();
         for turn in batch.into_iter().rev() {
             if one_by_one {
                 self.suspects.push_front(turn);
