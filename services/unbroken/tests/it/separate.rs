@@ -130,7 +130,6 @@ async fn a_remote_openai_server_is_a_worker_like_any_other_beside_another_model(
     .await;
     assert_eq!(mesh.chat("scripted", &script("far", 30, GAP)).await, (oracle("far", 0..30), true));
     assert_eq!(mesh.chat("near", &script("near", 30, GAP)).await, (oracle("near", 0..30), true));
-    assert!(remote.process.output().contains("far") || !remote.process.output().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
