@@ -43,7 +43,7 @@ checks:
 	$(TOOLS)/cargo-deny check bans licenses sources
 	k8s/validate.sh
 
-bench: ## Measures the mesh beside nginx, and the engine beside a bare loop
+bench: ## Measures the mesh beside nginx
 	@.ci/setup bench
 	@$(MAKE) --no-print-directory benches
 
