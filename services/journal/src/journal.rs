@@ -4,6 +4,8 @@ use std::{sync::Arc, task::Waker};
 
 use parking_lot::Mutex;
 
+use crate::entries::Entries;
+
 /// What a journal must know of its entries.
 pub trait Entry: Clone {
     /// Whether the journal ends with this entry.
@@ -61,7 +63,7 @@ pub struct Journal<E> {
 
 #[derive(Debug)]
 pub(crate) struct State<E> {
-    pub(crate) entries: Vec<E>,
+    pub(crate) entries: Entries<E>,
     pub(crate) closed: bool,
     epoch: u32,
     bytes: usize,
@@ -89,7 +91,7 @@ impl<E: Entry> Journal<E> {
     /// An empty journal. Nobody can write to it before [`Journal::claim`].
     pub fn new(limits: Limits) -> Self {
         let state = State {
-            entries: Vec::new(),
+            entries: Entries::default(),
             closed: false,
             epoch: 0,
             bytes: 0,
@@ -151,7 +153,7 @@ impl<E: Entry> Journal<E> {
     }
 
     /// Looks at the entries, all at once. Writers and readers wait meanwhile, so be brief.
-    pub fn with_entries<R>(&self, look: impl FnOnce(&[E]) -> R) -> R {
+    pub fn with_entries<R>(&self, look: impl FnOnce(&Entries<E>) -> R) -> R {
         look(&self.state.lock().entries)
     }
 

@@ -10,11 +10,13 @@
 //! Workers and routers use it. It knows no network, no clock and no runtime, and is generic over the entry.
 
 mod chat;
+mod entries;
 mod journal;
 mod reader;
 mod readers;
 mod shelf;
 
+pub use entries::Entries;
 pub use journal::{Entry, Error, Journal, Limits, Writer};
 pub use reader::Reader;
 pub use readers::{Delivered, Readers};

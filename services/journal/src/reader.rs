@@ -38,15 +38,15 @@ impl<E: Entry> Reader<E> {
         &self.journal
     }
 
-    /// Hands all entries that are ready, `most` at most, to `take` in one batch, with the position of the first. `None` once
-    /// the terminal entry was taken, or if `next` lies past it. The task is woken when more can be taken, also after a batch
-    /// that left nothing behind, so that nobody has to ask twice.
+    /// Hands entries that are ready to `take` in one batch, with the position of the first: `most` at most, and those that lie
+    /// together in memory, so ask again while there are more. `None` once the terminal entry was taken, or if `next` lies past
+    /// it. The task is woken when more can be taken, also after a batch that left nothing behind, so that nobody has to ask twice.
     ///
     /// `take` runs while the journal is locked: it copies, and does nothing else.
     pub fn poll_read<R>(&mut self, context: &Context<'_>, most: usize, take: impl FnOnce(u32, &[E]) -> R) -> Poll<Option<R>> {
         let mut state = self.journal.lock();
         let first = self.next;
-        let ready = state.entries.get(first as usize..).unwrap_or_default();
+        let ready = state.entries.run(first as usize);
         let ready = &ready[..ready.len().min(most)];
         let taken = (!ready.is_empty()).then(|| take(first, ready));
         self.next += u32::try_from(ready.len()).unwrap_or(u32::MAX);
@@ -71,7 +71,7 @@ impl<E: Entry> Reader<E> {
         self.next < self.journal.len()
     }
 
-    /// Waits for entries and copies all that are ready, `most` at most. See [`Reader::poll_read`].
+    /// Waits for entries and copies those that are ready, `most` at most. See [`Reader::poll_read`].
     pub async fn read(&mut self, most: usize) -> Option<Vec<E>> {
         poll_fn(|context| self.poll_read(context, most, |_, entries| entries.to_vec())).await
     }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use journal::Entries;
 use proto::v1::{ChoiceEnd, Entry, FinishReason, Usage, entry::Event};
 use tokio::time::Instant;
 use tracing::Span;
@@ -147,7 +148,7 @@ impl Answer {
 
     /// Milliseconds to the first token. 0: none came.
     pub(crate) fn first_ms(&self) -> u32 {
-        let first = |entries: &[Entry]| entries.iter().find(|entry| entry.tokens > 0).map_or(0, |entry| entry.latency_ms);
+        let first = |entries: &Entries<Entry>| entries.iter().find(|entry| entry.tokens > 0).map_or(0, |entry| entry.latency_ms);
         self.journal.with_entries(first)
     }
 }

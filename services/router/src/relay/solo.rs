@@ -57,11 +57,8 @@ pub(crate) fn refusal(answer: &Answer) -> Option<Failure> {
     if answer.head().is_some() {
         return None;
     }
-    answer.journal.with_entries(|entries| match entries {
-        [only] => match &only.event {
-            Some(Event::Failed(failure)) => Some((**failure).clone()),
-            _ => None,
-        },
+    answer.journal.with_entries(|entries| match &entries.last()?.event {
+        Some(Event::Failed(failure)) if entries.len() == 1 => Some((**failure).clone()),
         _ => None,
     })
 }

@@ -20,7 +20,7 @@ pub(crate) struct Ended<'a> {
 
 /// The turn of an answer whose journal is closed. Without a conversation only the request is logged, so no text leaves.
 pub(crate) fn of(answer: &Answer, ended: Ended<'_>) -> FinishedTurn {
-    let message = (!answer.conversation_id.is_empty()).then(|| answer.journal.with_entries(message));
+    let message = (!answer.conversation_id.is_empty()).then(|| answer.journal.with_entries(|entries| message(entries)));
     FinishedTurn {
         principal: Some(answer.principal.clone()),
         stream_id: answer.id.to_string(),
@@ -40,12 +40,12 @@ pub(crate) fn of(answer: &Answer, ended: Ended<'_>) -> FinishedTurn {
 }
 
 /// What the assistant said: the first choice.
-fn message(entries: &[Entry]) -> Message {
+fn message<'entries>(entries: impl IntoIterator<Item = &'entries Entry>) -> Message {
     let mut message = Message {
         role: Role::Assistant.into(),
         ..Message::default()
     };
-    for entry in entries.iter().filter(|entry| entry.choice == 0) {
+    for entry in entries.into_iter().filter(|entry| entry.choice == 0) {
         message.text.push_str(&entry.token);
         match &entry.event {
             Some(Event::Reasoning(text)) => message.reasoning.push_str(text),
