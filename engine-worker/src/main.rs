@@ -8,6 +8,9 @@ use chassis::{
 };
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A worker of Unbroken: runs a model and serves its answers to routers
 #[derive(Parser)]
 #[command(name = "unbroken-worker", version)]

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use chassis::process::{self, Fault, Process};
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The HTTP edge of the mesh: OpenAI's API, simple SSE and WebSocket doors, and a chat page
 #[derive(Debug, Parser)]
 #[command(name = "unbroken-gateway", version)]

@@ -5,7 +5,10 @@
 use std::{error::Error, future::Future, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, error::ErrorKind};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     drain::Drain,
@@ -64,8 +67,12 @@ where
         }
     };
     let process = process(&settings);
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if process.threads > 0 {
+    // One thread is one loop: no queue between threads, and no wake-up from one to the other.
+    let mut runtime = match process.threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if process.threads > 1 {
         runtime.worker_threads(process.threads);
     }
     let runtime = match runtime.enable_all().build() {

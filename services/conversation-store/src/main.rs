@@ -9,6 +9,9 @@ use chassis::{
 use clap::Parser;
 use conversation_store::Settings;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Unbroken's conversation store: conversations, turns and the request log over SQLite or PostgreSQL.
 #[derive(Parser)]
 #[command(name = "unbroken-store", version)]
