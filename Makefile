@@ -18,7 +18,7 @@ run: ## Builds everything and starts the whole mesh with a small real model (set
 
 .PHONY: start
 start:
-	cargo build --release --locked -p unbroken
+	cargo build --release --locked --workspace --bin unbroken
 	@exec target/release/unbroken $(ARGS)
 
 test: ## Runs every test
@@ -50,7 +50,8 @@ bench: ## Measures the mesh beside nginx
 .PHONY: benches
 benches:
 	cargo build --release --locked --workspace
-	target/release/bench $(ARGS)
+	cargo bench --locked --workspace --bench decode >target/bench-llama.jsonl
+	target/release/bench --llama target/bench-llama.jsonl $(ARGS)
 
 format: ## Formats all code
 	cargo fmt --all

@@ -1,6 +1,6 @@
 //! The engine beside a bare loop over llama.cpp with the same batches: what the scheduler, the sampler and the journal cost.
 //!
-//! `cargo bench -p engine-worker --bench decode` prints a line of JSON: decode tokens per second of both, at 1 and at 8 answers, and their
+//! `cargo bench --workspace --bench decode` prints a line of JSON: decode tokens per second of both, at 1 and at 8 answers, and their
 //! ratio, the median of rounds that take turns. Run it where nothing else runs: threads that wait for each other measure the neighbours.
 
 use std::{

@@ -1,6 +1,6 @@
 //! The figures of a run: a table for people, JSON for everything else.
 
-use std::{fs, path::Path};
+use std::{fmt, fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -17,9 +17,33 @@ struct Row {
     subject: String,
     value: f64,
     unit: &'static str,
-    /// What it should be, at most.
-    most: Option<f64>,
+    target: Option<Target>,
     note: String,
+}
+
+/// What a figure should be.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Target {
+    fn met(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(most) => value <= most,
+            Self::AtLeast(least) => value >= least,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(out, "≤ {most}"),
+            Self::AtLeast(least) => write!(out, "≥ {least}"),
+        }
+    }
 }
 
 impl Report {
@@ -30,15 +54,24 @@ impl Report {
             subject: subject.to_owned(),
             value,
             unit,
-            most: None,
+            target: None,
             note: String::new(),
         });
     }
 
     /// Says what the last figure should be, at most.
     pub fn at_most(&mut self, most: f64) {
+        self.target(Target::AtMost(most));
+    }
+
+    /// Says what the last figure should be, at least.
+    pub fn at_least(&mut self, least: f64) {
+        self.target(Target::AtLeast(least));
+    }
+
+    fn target(&mut self, target: Target) {
         if let Some(row) = self.rows.last_mut() {
-            row.most = Some(most);
+            row.target = Some(target);
         }
     }
 
@@ -59,8 +92,8 @@ impl Report {
     pub fn print(&self) {
         println!("| case | what | figure | target |\n|---|---|---:|---|");
         for row in &self.rows {
-            let target = row.most.map_or_else(String::new, |most| {
-                format!("≤ {most} {}", if row.value <= most { "✓" } else { "✗" })
+            let target = row.target.map_or_else(String::new, |target| {
+                format!("{target} {}", if target.met(row.value) { "✓" } else { "✗" })
             });
             let note = if row.note.is_empty() {
                 String::new()
@@ -80,7 +113,7 @@ impl Report {
             .rows
             .iter()
             .map(|row| {
-                let met = row.most.map(|most| row.value <= most);
+                let met = row.target.map(|target| target.met(row.value));
                 json!({"case": row.case, "subject": row.subject, "value": row.value, "unit": row.unit, "target_met": met, "note": row.note})
             })
             .collect();

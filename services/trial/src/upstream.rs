@@ -3,8 +3,9 @@
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use http::{Request, Response, header};
-use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     body::{Frame, Incoming},
     service::service_fn,
@@ -12,10 +13,12 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::TcpListener,
+    task::yield_now,
     time::{Instant, sleep, sleep_until},
 };
 
 /// A scripted answer: the same directive that the mesh's scripted engine understands.
+#[derive(Clone)]
 struct Script {
     id: String,
     tokens: u64,
@@ -59,7 +62,7 @@ pub async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     }
 }
 
-async fn answer(request: Request<Incoming>, start: Instant) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
+async fn answer(request: Request<Incoming>, start: Instant) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
     let body = request
         .into_body()
         .collect()
@@ -68,7 +71,7 @@ async fn answer(request: Request<Incoming>, start: Instant) -> Result<Response<B
         .unwrap_or_default();
     let body = String::from_utf8_lossy(&body);
     let Some(script) = Script::find(&body) else {
-        return Ok(Response::new(Full::new(Bytes::from_static(b"no script")).boxed()));
+        return Ok(Response::new(Full::new(Bytes::from_static(b"no script")).boxed_unsync()));
     };
     if !body.contains("\"stream\":true") {
         let tokens: Vec<_> = (0..script.tokens).map(|token| format!("{}.{token} ", script.id)).collect();
@@ -76,40 +79,47 @@ async fn answer(request: Request<Incoming>, start: Instant) -> Result<Response<B
         let answer = format!("{{\"choices\":[{{\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}}}}]}}");
         return Ok(Response::builder()
             .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::from(answer).boxed())
+            .body(Full::from(answer).boxed_unsync())
             .unwrap_or_default());
     }
-    let events = tokio_stream::StreamExt::map(events(script, start), |bytes| Ok(Frame::data(bytes)));
+    let events = events(script, start).map(|bytes| Ok(Frame::data(bytes)));
     let response = Response::builder()
         .header(header::CONTENT_TYPE, "text/event-stream")
-        .body(StreamBody::new(events).boxed());
+        .body(StreamBody::new(events).boxed_unsync());
     Ok(response.unwrap_or_default())
 }
 
-/// One event for each token, then the end.
-fn events(script: Script, start: Instant) -> impl tokio_stream::Stream<Item = Bytes> + Send + Sync {
-    let (sender, receiver) = tokio::sync::mpsc::channel(4);
-    tokio::spawn(async move {
+/// One event for each token, then the end. Each leaves in a write of its own, as servers of models send them: before it the stream is
+/// pending once, and hyper flushes what it has.
+fn events(script: Script, start: Instant) -> impl futures_util::Stream<Item = Bytes> + Send {
+    let due = async move {
         sleep(script.first).await;
-        let mut due = Instant::now();
-        if script.aligned && !script.gap.is_zero() {
-            let steps = u32::try_from(start.elapsed().as_micros() / script.gap.as_micros()).unwrap_or(0) + 1;
-            due = start + script.gap * steps;
+        if !script.aligned || script.gap.is_zero() {
+            return Instant::now();
         }
-        for token in 0..script.tokens {
-            if !script.gap.is_zero() {
-                sleep_until(due).await;
-                due += script.gap;
+        let steps = u32::try_from(start.elapsed().as_micros() / script.gap.as_micros()).unwrap_or(0) + 1;
+        start + script.gap * steps
+    };
+    stream::once(due).flat_map(move |mut due| {
+        let Script { id, gap, tokens, .. } = script.clone();
+        let event = move |token: u64| {
+            if token == tokens {
+                return Bytes::from_static(b"data: [DONE]\n\n");
             }
-            let event = format!(
-                "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}.{token} \"}},\"finish_reason\":null}}]}}\n\n",
-                script.id
-            );
-            if sender.send(Bytes::from(event)).await.is_err() {
-                return;
+            Bytes::from(format!(
+                "data: {{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{id}.{token} \"}},\"finish_reason\":null}}]}}\n\n"
+            ))
+        };
+        stream::iter(0..=tokens).then(move |token| {
+            let (event, at) = (event(token), due);
+            due += gap;
+            async move {
+                yield_now().await;
+                if token < tokens && !gap.is_zero() {
+                    sleep_until(at).await;
+                }
+                event
             }
-        }
-        let _ = sender.send(Bytes::from_static(b"data: [DONE]\n\n")).await;
-    });
-    tokio_stream::wrappers::ReceiverStream::new(receiver)
+        })
+    })
 }

@@ -4,6 +4,7 @@ mod burst;
 mod cancel;
 mod first;
 mod idle;
+pub(crate) mod llama;
 mod pace;
 mod small;
 mod soak;

@@ -30,6 +30,9 @@ struct Settings {
     /// Only cases whose names contain this
     #[arg(long)]
     only: Option<String>,
+    /// What the llama engine's bench printed: JSON lines, taken into the table
+    #[arg(long, value_name = "FILE")]
+    llama: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -53,6 +56,9 @@ fn main() -> anyhow::Result<()> {
         let bench = cases::Bench::start(settings.bin, settings.rounds, settings.only).await?;
         cases::run(&bench, &mut report).await
     });
+    if let Some(file) = settings.llama {
+        cases::llama::add(&file, &mut report)?;
+    }
     report.print(); // what there is, also if a case failed
     report.write(&settings.json)?;
     ran?;
