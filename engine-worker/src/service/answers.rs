@@ -177,7 +177,7 @@ impl Answers {
 
     /// Puts an ended answer among those that are kept for a while.
     fn ended(&self, record: &Arc<Record>) {
-        record.forget_request();
+        record.forget_messages();
         let mut known = self.shelf.lock();
         if known.is_current(record) {
             known.unattended.remove(&record.stream_id);

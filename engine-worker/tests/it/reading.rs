@@ -1,7 +1,7 @@
 //! Each entry exactly once, whoever reads from wherever.
 
 use engine_worker::scripted::oracle::Oracle;
-use proto::v1::{AttachRequest, FinishReason, Message, Reason, Role, entry::Event};
+use proto::v1::{AttachRequest, FinishReason, Message, Principal, Reason, Role, entry::Event};
 
 use crate::harness::{Worker, ask, bounds, said, seats, whole};
 
@@ -109,6 +109,32 @@ async fn reading_past_the_end_or_what_nobody_knows_is_refused() {
         (Reason::InvalidRequest, "position")
     );
     assert_eq!((refusal(3).reason(), refusal(3).param.as_str()), (Reason::NotFound, "stream_id"));
+}
+
+#[tokio::test]
+async fn an_ended_answer_still_says_whose_it_is_and_when_it_was_admitted() {
+    let worker = Worker::scripted(&seats(4), bounds());
+    let mut request = ask("a", "tokens=3 gap_us=0");
+    request.created = 1_700_000_000;
+    let chat = request.request.as_mut().unwrap();
+    chat.fingerprint = b"f".to_vec();
+    chat.principal = Some(Principal {
+        tenant: "t".to_owned(),
+        ..Principal::default()
+    });
+    let owner = chat.principal.clone();
+    whole(worker.client().await.generate(request).await.unwrap().into_inner()).await;
+    let attach = AttachRequest {
+        stream_id: "a".to_owned(),
+        adopt: true,
+        ..AttachRequest::default()
+    };
+    let mut attached = worker.client().await.attach(attach).await.unwrap().into_inner();
+    let told = attached.message().await.unwrap().unwrap();
+    assert_eq!(told.head.unwrap().created, 1_700_000_000);
+    let asked = told.request.unwrap();
+    assert_eq!((asked.principal, asked.fingerprint), (owner, b"f".to_vec()));
+    assert!(asked.prompt.is_empty(), "what was said is not kept");
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ use proto::v1::{ChatRequest, Entry, Failure, GenerateRequest, Head, Reason};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::unix_seconds;
+
 /// The answers by name.
 pub(super) struct Known {
     pub(super) answers: Shelf<Arc<str>, Kept>,
@@ -27,13 +29,15 @@ pub(super) struct Known {
 pub(in crate::service) struct Record {
     pub(super) stream_id: Arc<str>,
     pub(super) epoch: u32,
+    /// When it was admitted, in seconds since 1970.
+    pub(super) created: i64,
     /// The position of the journal's first entry: not 0 for an answer that another worker began, and whose entries did not come along.
     base: u32,
     pub(super) journal: Journal<Entry>,
     pub(super) cancel: CancellationToken,
     /// Known once the answer has begun.
     pub(super) head: OnceLock<Head>,
-    /// What was asked, while it runs: a router that takes the answer over from another wants to know.
+    /// What was asked: a router that takes the answer over from another wants to know. Once it has ended, only what says whose it is.
     asked: Mutex<Option<Box<ChatRequest>>>,
     /// Calls that read it. Changes only while [`Known`] is locked.
     attending: AtomicU32,
@@ -54,14 +58,20 @@ impl Record {
         self.head.get()
     }
 
-    /// What was asked, for a router that takes the answer over. `None` once it has ended.
+    /// What was asked, for a router that takes the answer over.
     pub(in crate::service) fn asked(&self) -> Option<Box<ChatRequest>> {
         self.asked.lock().clone()
     }
 
-    /// It has ended: nobody has to know any more what was asked.
-    pub(super) fn forget_request(&self) {
-        *self.asked.lock() = None;
+    /// It has ended: what was said is not needed any more, but still whose it is and which request it answers.
+    pub(super) fn forget_messages(&self) {
+        if let Some(asked) = self.asked.lock().as_mut() {
+            asked.prompt = String::new();
+            asked.messages = Vec::new();
+            asked.tools = Vec::new();
+            asked.response_format = None;
+            asked.sampling = None;
+        }
     }
 
     /// The position in the answer of this entry of the journal.
@@ -157,6 +167,7 @@ impl Known {
         let record = Arc::new(Record {
             stream_id: Arc::clone(&stream_id),
             epoch,
+            created: if request.created == 0 { unix_seconds() } else { request.created },
             base,
             journal,
             cancel: CancellationToken::new(),

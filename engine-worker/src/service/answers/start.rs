@@ -9,7 +9,7 @@ use proto::v1::{ChatRequest, Entry, Failure, GenerateRequest, Head, Usage};
 use tokio::time::Instant;
 use tracing::{Span, info_span};
 
-use super::{Answers, Attached, Record, known::Entered, unix_seconds};
+use super::{Answers, Attached, Record, known::Entered};
 use crate::{
     admission::Seats,
     answer::{Answer, Ending},
@@ -151,7 +151,7 @@ impl Drop for Place {
 fn head_of(record: &Record, request: Option<&ChatRequest>) -> Head {
     Head {
         stream_id: record.stream_id.to_string(),
-        created: unix_seconds(),
+        created: record.created,
         epoch: record.epoch,
         conversation_id: request.map(|request| request.conversation_id.clone()).unwrap_or_default(),
         ..Head::default()

@@ -136,6 +136,7 @@ impl Router {
                 resume,
                 entries,
                 position,
+                created: answer.created_ms / 1000,
             }));
             let leg = Arc::new(Leg {
                 router: Arc::clone(self),
