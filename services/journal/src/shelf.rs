@@ -103,9 +103,9 @@ impl<K: Hash + Eq + Clone, V: Kept> Shelf<K, V> {
         self.items.get(key).map(|item| &item.value)
     }
 
-    /// Says that the one of that name has finished, and makes room.
-    pub fn finish(&mut self, key: &K, now: Instant) {
-        let Some(item) = self.items.get_mut(key) else { return };
+    /// Says that the one of that name has finished, and makes room. Returns what had to leave.
+    pub fn finish(&mut self, key: &K, now: Instant) -> Vec<V> {
+        let Some(item) = self.items.get_mut(key) else { return Vec::new() };
         if item.finished.is_none() {
             let weight = item.value.weight();
             item.finished = Some(weight);
@@ -113,11 +113,12 @@ impl<K: Hash + Eq + Clone, V: Kept> Shelf<K, V> {
             self.finished_bytes += weight;
             self.finished.push_back((now, key.clone()));
         }
-        self.sweep(now);
+        self.sweep(now)
     }
 
-    /// Lets go of finished ones that are too old or too many.
-    pub fn sweep(&mut self, now: Instant) {
+    /// Lets go of finished ones that are too old or too many, and returns them.
+    pub fn sweep(&mut self, now: Instant) -> Vec<V> {
+        let mut gone = Vec::new();
         while let Some((since, _)) = self.finished.front() {
             let old = now.saturating_duration_since(*since) >= self.bounds.retention;
             if !(old || self.finished_bytes > self.bounds.finished_bytes || self.finished.len() > self.bounds.finished) {
@@ -127,8 +128,10 @@ impl<K: Hash + Eq + Clone, V: Kept> Shelf<K, V> {
                 && let Some(item) = self.items.remove(&key)
             {
                 self.finished_bytes -= item.finished.unwrap_or(0);
+                gone.push(item.value);
             }
         }
+        gone
     }
 
     /// Takes a running one off at once: it never began.
@@ -219,7 +222,8 @@ mod tests {
         }
         assert_eq!(shelf.len(), 3, "three of 30 bytes fit");
         assert!(shelf.get(&2).is_none() && shelf.get(&3).is_some());
-        shelf.sweep(now + Duration::from_secs(14));
+        let gone = shelf.sweep(now + Duration::from_secs(14));
+        assert_eq!(gone.len(), 2, "who let them go is told");
         assert_eq!(shelf.len(), 1, "only the one that finished at 5 is younger than 10 s");
         shelf.insert(9, Weighs(500)).unwrap();
         shelf.finish(&9, now + Duration::from_secs(14));

@@ -6,12 +6,13 @@
 //! - `admission`: who waits, and whose turn it is. `pick`: which worker. Both pure.
 //! - `workers` and `worker`: the workers, their load, and the calls on them. `discovery`: where they are.
 //! - `store`: the conversation store; history, turns and their outbox.
-//! - `answer`: one answer and its legs. `mailbox`, `pulse`: how others hear of changes.
+//! - `answer`: one answer and its legs. `expired`: those that are not kept any more. `mailbox`, `pulse`: how others hear of changes.
 
 mod admission;
 mod answer;
 mod budget;
 mod discovery;
+mod expired;
 mod mailbox;
 mod pick;
 mod pulse;

@@ -12,6 +12,7 @@ mod adopt;
 mod clocks;
 mod embed;
 mod place;
+mod repeat;
 mod turn;
 
 use std::{
@@ -33,6 +34,7 @@ use crate::{
     admission::Admission,
     answer::{Answer, Left, Origin, Shelved, end::Ending, millis},
     budget::Budget,
+    expired::Expired,
     mailbox::Mailbox,
     pulse::Pulse,
     request,
@@ -52,6 +54,7 @@ pub(crate) struct Router {
     pub(crate) workers: Workers,
     queue: Mutex<Admission<Arc<Answer>>>,
     answers: Mutex<Shelf<Arc<str>, Shelved>>,
+    expired: Mutex<Expired>,
     budget: Mutex<Budget>,
     store: Option<Arc<Store>>,
     outbox: Option<Arc<Outbox>>,
@@ -91,6 +94,7 @@ impl Router {
             workers: Workers::new(Arc::clone(&pulse)),
             queue: Mutex::default(),
             answers: Mutex::new(Shelf::new(bounds)),
+            expired: Mutex::default(),
             budget: Mutex::new(Budget::new(settings.migrations, Instant::now())),
             over: CancellationToken::new(),
             settings,
@@ -145,6 +149,7 @@ impl Router {
         }
         let answer = Arc::new(self.answer(request, &model)?);
         if let Some(first) = self.shelve(&answer)? {
+            repeat::same(&first, &answer.principal, &answer.fingerprint)?;
             return Ok(first);
         }
         let admitted = if answer.conversation_id.is_empty() {
@@ -166,9 +171,13 @@ impl Router {
     /// The answer of that name, if it is the caller's.
     ///
     /// # Errors
-    /// There is none, or it is somebody else's: nobody is told which.
+    /// There is none, or it is somebody else's: nobody is told which. The caller's own that is not kept any more is told as
+    /// [`Reason::Expired`].
     pub(crate) fn find(&self, stream_id: &str, principal: Option<&Principal>) -> Result<Arc<Answer>, Failure> {
         let found = self.answers.lock().get(stream_id).map(|shelved| Arc::clone(&shelved.0));
+        if found.is_none() {
+            self.refuse_expired(stream_id, principal)?;
+        }
         found
             .filter(|answer| principal.map_or(answer.principal == Principal::default(), |one| *one == answer.principal))
             .ok_or_else(|| Failure {
@@ -212,24 +221,6 @@ impl Router {
     /// How many answers there are that have not ended, and how many of these wait in the queue.
     pub(crate) fn counts(&self) -> (usize, u32) {
         (self.answers.lock().running(), self.queue.lock().total())
-    }
-
-    /// The answer that was started under this name before.
-    ///
-    /// # Errors
-    /// It is somebody else's, or was something else.
-    fn repeated(&self, request: &ChatRequest) -> Result<Option<Arc<Answer>>, Failure> {
-        if request.stream_id.is_empty() || self.answers.lock().get(request.stream_id.as_str()).is_none() {
-            return Ok(None);
-        }
-        let answer = self.find(&request.stream_id, request.principal.as_ref())?;
-        if answer.fingerprint == request.fingerprint {
-            return Ok(Some(answer));
-        }
-        Err(Failure {
-            param: "stream_id".to_owned(),
-            ..Failure::new(Reason::Conflict, "this stream_id (or idempotency key) was used for another request")
-        })
     }
 
     /// A new answer to this request.
@@ -299,13 +290,13 @@ impl Router {
         // One that was refused has left nothing to read, and may be tried again under its name.
         let refused = !ending.began && answer.journal.len() == 1 && answer.state_word() == "failed";
         self.store_turn(answer, &ending);
-        let mut answers = self.answers.lock();
-        if refused {
-            answers.remove(&answer.id);
+        let expired = if refused {
+            self.answers.lock().remove(&answer.id);
+            Vec::new()
         } else {
-            answers.finish(&answer.id, std::time::Instant::now());
-        }
-        drop(answers);
+            self.answers.lock().finish(&answer.id, std::time::Instant::now())
+        };
+        self.expire(expired);
         log(answer, &ending);
         self.pulse.status_changed();
     }

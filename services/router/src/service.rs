@@ -43,7 +43,7 @@ impl ChatService for Service {
         if request.traceparent.is_empty() {
             request.traceparent = traceparent;
         }
-        let answer = self.router.start(request)?;
+        let answer = self.router.find_or_start(request).await?;
         Ok(Response::new(Solo::open(&self.router, answer, 0).await?))
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use journal::Readers;
-use proto::v1::{ChatCommand, ChatResponse, Entry, Failure, ResumeChatRequest, chat_command::Command};
+use proto::v1::{ChatCommand, ChatRequest, ChatResponse, Entry, Failure, ResumeChatRequest, chat_command::Command};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
@@ -41,7 +41,7 @@ pub(crate) struct Exchange {
     calls: HashMap<u32, Reader>,
     mailbox: Arc<Mailbox>,
     outgoing: VecDeque<ChatResponse>,
-    /// Answers that this router does not hold, and asks the workers for.
+    /// Answers that this router does not hold, and asks the workers for: to read them, or before they are started.
     adoptions: FuturesUnordered<Adoption>,
     /// The calls that wait for these, and whether they were cancelled meanwhile.
     adopting: HashMap<u32, bool>,
@@ -89,8 +89,8 @@ impl Exchange {
 
     fn obey(&mut self, ChatCommand { call, command }: ChatCommand) {
         match command {
-            Some(Command::Start(request)) => match self.is_free(call).and_then(|()| self.router.start(*request)) {
-                Ok(answer) => self.read(call, answer, 0),
+            Some(Command::Start(request)) => match self.is_free(call) {
+                Ok(()) => self.start(call, *request),
                 Err(failure) => self.refuse(call, failure),
             },
             Some(Command::Attach(request)) => match self.is_free(call) {
@@ -107,6 +107,20 @@ impl Exchange {
             }
             None => self.refuse(call, Failure::invalid("command", "the command is missing")),
         }
+    }
+
+    fn start(&mut self, call: u32, request: ChatRequest) {
+        if !self.router.may_be_elsewhere(&request) {
+            match self.router.start(request) {
+                Ok(answer) => self.read(call, answer, 0),
+                Err(failure) => self.refuse(call, failure),
+            }
+            return;
+        }
+        let router = Arc::clone(&self.router);
+        self.adopting.insert(call, false);
+        self.adoptions
+            .push(Box::pin(async move { (call, 0, router.find_or_start(request).await) }));
     }
 
     fn attach(&mut self, call: u32, request: ResumeChatRequest) {
@@ -140,7 +154,13 @@ impl Exchange {
 
     fn poll_adoptions(&mut self, context: &mut Context<'_>) {
         while let Poll::Ready(Some((call, position, found))) = self.adoptions.poll_next_unpin(context) {
-            let Some(cancelled) = self.adopting.remove(&call) else { continue };
+            let Some(cancelled) = self.adopting.remove(&call) else {
+                if let Ok(answer) = found {
+                    // The reader has gone meanwhile: an answer that was begun for it must know.
+                    Reading::new(&self.router, answer, &self.mailbox, call).leave(Left::Broken);
+                }
+                continue;
+            };
             match found {
                 Ok(answer) => {
                     if cancelled {

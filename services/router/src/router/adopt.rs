@@ -2,7 +2,7 @@
 //! the one that makes the answer sends it again from the first entry. The generation never pauses.
 //!
 //! Whose the answer is, and what it was asked, the worker tells ([`Feed::head`]). One that does not tell is believed to be the
-//! caller's, who knew its name, which cannot be guessed; it cannot go on elsewhere then.
+//! caller's, who knew its name; it cannot go on elsewhere then.
 
 use std::{sync::Arc, time::Duration};
 
@@ -119,15 +119,20 @@ impl Router {
     /// The answer of that name, from here or from the worker that makes it.
     ///
     /// # Errors
-    /// There is none, or it is somebody else's.
+    /// There is none, it is somebody else's, or it is not kept any more.
     pub(crate) async fn find_or_adopt(self: &Arc<Self>, stream_id: &str, principal: Option<&Principal>) -> Result<Arc<Answer>, Failure> {
         if !self.holds(stream_id) && !stream_id.is_empty() {
+            self.refuse_expired(stream_id, principal)?;
             self.adopt(stream_id, principal).await?;
         }
         self.find(stream_id, principal)
     }
 
-    async fn adopt(self: &Arc<Self>, stream_id: &str, principal: Option<&Principal>) -> Result<(), Failure> {
+    /// Takes the answer of that name over, if a worker makes it, or has made it lately, and it is the caller's.
+    ///
+    /// # Errors
+    /// Not every worker could be asked.
+    pub(super) async fn adopt(self: &Arc<Self>, stream_id: &str, principal: Option<&Principal>) -> Result<(), Failure> {
         let workers = self.workers.reachable();
         let (said, mut saying) = mpsc::channel(workers.len().max(1));
         let mut asked: Vec<Option<(Arc<Probe>, Call)>> = Vec::new();

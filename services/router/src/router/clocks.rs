@@ -41,9 +41,10 @@ impl Router {
 
     fn sweep(self: &Arc<Self>, clocks: &Clocks) {
         let now = Instant::now();
+        let expired = self.answers.lock().sweep(std::time::Instant::now());
+        self.expire(expired);
         let due: Vec<_> = {
-            let mut answers = self.answers.lock();
-            answers.sweep(std::time::Instant::now());
+            let answers = self.answers.lock();
             let running = answers.iter().filter(|(_, _, running)| *running);
             running
                 .map(|(_, shelved, _)| (shelved.0.due(now, clocks), &shelved.0))

@@ -14,18 +14,16 @@ async fn attached(worker: &FakeWorker) -> (AttachRequest, Line) {
     }
 }
 
-async fn say_no(worker: &FakeWorker) {
-    let (_, line) = attached(worker).await;
-    line.refuse(Failure::new(Reason::NotFound, "no such answer")).await;
-}
-
 /// Tells who adopts what was asked.
 async fn tell(line: &Line, principal: Option<Principal>) {
+    tell_of(line, ChatRequest { principal, ..ask("hi") }).await;
+}
+
+async fn tell_of(line: &Line, request: ChatRequest) {
     let request = ChatRequest {
-        principal,
         model: "m".to_owned(),
         n: 1,
-        ..ask("hi")
+        ..request
     };
     let head = Head {
         epoch: 3,
@@ -47,7 +45,7 @@ async fn an_unknown_answer_is_taken_over_from_the_worker_that_makes_it() {
     let mesh = mesh(&[&workers[0], &workers[1]], &[]).await;
     let mut exchange = mesh.exchange().await;
     exchange.attach(1, "ans_other", 4).await;
-    say_no(&workers[0]).await;
+    workers[0].knows_nothing().await;
     let (request, line) = attached(&workers[1]).await;
     assert_eq!(
         (request.stream_id.as_str(), request.position, request.adopt),
@@ -70,7 +68,7 @@ async fn what_was_taken_over_can_move_on() {
     let mesh = mesh(&[&workers[0], &workers[1]], &[]).await;
     let mut exchange = mesh.exchange().await;
     exchange.attach(1, "ans_other", 0).await;
-    say_no(&workers[1]).await;
+    workers[1].knows_nothing().await;
     let (_, line) = attached(&workers[0]).await;
     tell(&line, None).await;
     line.tokens(0, 3).await;
@@ -96,7 +94,7 @@ async fn what_was_taken_over_can_move_on() {
 async fn an_answer_that_no_worker_has_is_not_found() {
     let worker = FakeWorker::start(&["m"], 4);
     let mesh = mesh(&[&worker], &[]).await;
-    let (resumed, ()) = tokio::join!(mesh.resume("ans_nowhere", 0), say_no(&worker));
+    let (resumed, ()) = tokio::join!(mesh.resume("ans_nowhere", 0), worker.knows_nothing());
     assert_eq!(Failure::from_status(&resumed.unwrap_err()).reason(), Reason::NotFound);
 }
 
@@ -113,4 +111,71 @@ async fn somebody_elses_answer_is_not_found_and_goes_on() {
     assert_eq!(Failure::from_status(&resumed.unwrap_err()).reason(), Reason::NotFound);
     assert!(matches!(worker.seen().await, Seen::Detach), "it is let go of, not ended");
     assert!(mesh.answers().await.is_empty());
+}
+
+fn keyed(fingerprint: &[u8]) -> ChatRequest {
+    ChatRequest {
+        stream_id: "ans_keyed".to_owned(),
+        fingerprint: fingerprint.to_vec(),
+        ..ask("hi")
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_start_reads_what_a_lost_router_has_started() {
+    let worker = FakeWorker::start(&["m"], 4);
+    let mesh = mesh(&[&worker], &[]).await;
+    let mut exchange = mesh.exchange().await;
+    exchange.start(1, keyed(b"a")).await;
+    let (request, line) = attached(&worker).await;
+    assert_eq!((request.stream_id.as_str(), request.adopt), ("ans_keyed", true));
+    tell_of(&line, keyed(b"a")).await;
+    line.tokens(0, 3).await;
+    line.finish(3).await;
+    let head = exchange.next().await.head.unwrap();
+    assert_eq!(head.created, 1_700_000_000, "it is the first one's");
+    assert_eq!(text_of(&exchange.whole(1, 0).await), text(3));
+    assert!(!worker.has_seen().await, "nothing was started");
+
+    exchange.start(2, keyed(b"b")).await;
+    let refused = exchange.next().await.refused.unwrap();
+    assert_eq!((refused.reason(), refused.param.as_str()), (Reason::Conflict, "fingerprint"));
+}
+
+#[tokio::test]
+async fn a_first_start_under_a_chosen_name_asks_the_workers_and_then_begins() {
+    let worker = FakeWorker::start(&["m"], 4);
+    let mesh = mesh(&[&worker], &[]).await;
+    let mut exchange = mesh.exchange().await;
+    exchange.start(1, keyed(b"a")).await;
+    exchange.start(2, keyed(b"a")).await;
+    worker.knows_nothing().await;
+    worker.knows_nothing().await;
+    let making = worker.started().await;
+    assert!(making.request.created > 0);
+    making.whole(2).await;
+    let mut texts = [String::new(), String::new()];
+    let mut ends = 0;
+    while ends < 2 {
+        let response = exchange.next().await;
+        texts[response.call as usize - 1] += &text_of(&response.entries);
+        ends += usize::from(response.entries.last().is_some_and(proto::v1::Entry::is_terminal));
+    }
+    assert_eq!(texts, [text(2), text(2)]);
+    assert!(!worker.has_seen().await, "one generation for both");
+}
+
+#[tokio::test]
+async fn a_start_whose_reader_goes_while_the_workers_are_asked_is_not_left_running() {
+    let worker = FakeWorker::start(&["m"], 4);
+    let mesh = mesh(&[&worker], &["--gateway-grace", "50ms"]).await;
+    let exchange = mesh.exchange().await;
+    exchange.start(1, keyed(b"a")).await;
+    let (_, line) = attached(&worker).await;
+    exchange.detach(1, false).await;
+    line.refuse(Failure::new(Reason::NotFound, "no such answer")).await;
+    let making = worker.started().await;
+    making.line.head(1).await;
+    worker.cancelled().await;
+    mesh.until_idle().await;
 }

@@ -10,7 +10,8 @@ use std::{
 use futures_util::{Stream, StreamExt as _, stream};
 use proto::v1::{
     AbortRequest, AbortResponse, AttachRequest, ChoiceEnd, EmbedRequest, EmbedResponse, Embedding, EngineCommand, Entry, Failure,
-    FinishReason, GenerateRequest, GenerateResponse, Head, ListModelsRequest, ListModelsResponse, Load, Model, Usage, WatchLoadRequest,
+    FinishReason, GenerateRequest, GenerateResponse, Head, ListModelsRequest, ListModelsResponse, Load, Model, Reason, Usage,
+    WatchLoadRequest,
     engine_command::Command,
     engine_service_server::{EngineService, EngineServiceServer},
 };
@@ -142,6 +143,14 @@ impl FakeWorker {
         match self.seen().await {
             Seen::Start(making) => making,
             _ => panic!("a start was expected"),
+        }
+    }
+
+    /// The next command, which must ask for an answer: this worker has none of that name.
+    pub(crate) async fn knows_nothing(&self) {
+        match self.seen().await {
+            Seen::Attach(_, line) => line.refuse(Failure::new(Reason::NotFound, "no such answer")).await,
+            _ => panic!("an attach was expected"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! One answer on a call of its own.
 
-use proto::v1::{Failure, Reason, entry::Event};
+use proto::v1::{ChatRequest, Failure, Reason, ResumeChatRequest, entry::Event};
 
 use crate::{
     fake_worker::{FakeWorker, text},
@@ -136,6 +136,7 @@ async fn a_repeated_start_reads_the_first_answer_and_another_request_conflicts()
         request
     };
     let first = mesh.streaming(request(b"a", "t"));
+    worker.knows_nothing().await;
     let making = worker.started().await;
     let second = mesh.streaming(request(b"a", "t"));
     mesh.until_answers(|answers| answers[0].readers == 2).await;
@@ -147,6 +148,53 @@ async fn a_repeated_start_reads_the_first_answer_and_another_request_conflicts()
         assert_eq!(joined(&answer.await.unwrap().unwrap(), 0), text(3));
     }
     assert!(!worker.has_seen().await, "one generation for both");
+}
+
+#[tokio::test]
+async fn a_start_that_was_refused_may_be_repeated() {
+    let worker = FakeWorker::start(&["m"], 4);
+    let mesh = mesh(&[&worker], &[]).await;
+    let request = ChatRequest {
+        stream_id: "ans_1".to_owned(),
+        fingerprint: b"a".to_vec(),
+        ..ask("hi")
+    };
+    let first = mesh.streaming(request.clone());
+    worker.knows_nothing().await;
+    let refusal = Failure::new(Reason::ContextLengthExceeded, "too long");
+    worker.started().await.line.refuse(refusal).await;
+    assert!(first.await.unwrap().is_err());
+    let second = mesh.streaming(request);
+    worker.knows_nothing().await;
+    worker.started().await.whole(2).await;
+    assert_eq!(joined(&second.await.unwrap().unwrap(), 0), text(2));
+}
+
+#[tokio::test]
+async fn who_comes_after_the_retention_is_told_that_it_is_over() {
+    let worker = FakeWorker::start(&["m"], 4);
+    let mesh = mesh(&[&worker], &["--retention", "1ms"]).await;
+    let request = ChatRequest {
+        stream_id: "ans_1".to_owned(),
+        fingerprint: b"a".to_vec(),
+        ..ask("hi")
+    };
+    let first = mesh.streaming(request.clone());
+    worker.knows_nothing().await;
+    worker.started().await.whole(2).await;
+    first.await.unwrap().unwrap();
+    mesh.until_answers(<[_]>::is_empty).await;
+    let refused = |status| Failure::from_status(&status).reason();
+    assert_eq!(refused(mesh.resume("ans_1", 0).await.unwrap_err()), Reason::Expired);
+    assert_eq!(refused(mesh.stream(request.clone()).await.unwrap_err()), Reason::Expired);
+    let mut client = mesh.client.clone();
+    let theirs = ResumeChatRequest {
+        stream_id: "ans_1".to_owned(),
+        principal: Some(tenant("other")),
+        ..ResumeChatRequest::default()
+    };
+    let (resumed, ()) = tokio::join!(client.resume_chat(theirs), worker.knows_nothing());
+    assert_eq!(refused(resumed.unwrap_err()), Reason::NotFound, "nobody hears of another's");
 }
 
 #[tokio::test]

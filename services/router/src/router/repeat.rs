@@ -1,0 +1,85 @@
+//! A request that may have been made before under the same name. With an idempotency key, who asks again reads the answer to the
+//! first request: whether it runs or has ended, and also if the router that carried it is gone.
+
+use std::sync::Arc;
+
+use proto::v1::{ChatRequest, Failure, Principal, Reason};
+
+use super::Router;
+use crate::answer::{Answer, Shelved};
+
+impl Router {
+    /// Starts an answer, or finds the one that this is a repetition of: here, or at the worker that makes it.
+    ///
+    /// # Errors
+    /// The request is wrong, or cannot be served now. Also if not every worker could be asked: it must not be answered twice.
+    pub(crate) async fn find_or_start(self: &Arc<Self>, request: ChatRequest) -> Result<Arc<Answer>, Failure> {
+        if self.may_be_elsewhere(&request) {
+            self.adopt(&request.stream_id, request.principal.as_ref()).await?;
+        }
+        self.start(request)
+    }
+
+    /// Whether the answer may have been begun by a router that is gone, so that the workers must be asked. Only names that
+    /// clients choose, by an idempotency key, come twice.
+    pub(crate) fn may_be_elsewhere(&self, request: &ChatRequest) -> bool {
+        !request.fingerprint.is_empty() && !request.stream_id.is_empty() && !self.holds(&request.stream_id)
+    }
+
+    /// The answer that was started under this name before.
+    ///
+    /// # Errors
+    /// It is somebody else's, was something else, or is not kept any more.
+    pub(super) fn repeated(&self, request: &ChatRequest) -> Result<Option<Arc<Answer>>, Failure> {
+        if request.stream_id.is_empty() {
+            return Ok(None);
+        }
+        if !self.holds(&request.stream_id) {
+            self.refuse_expired(&request.stream_id, request.principal.as_ref())?;
+            return Ok(None);
+        }
+        let answer = self.find(&request.stream_id, request.principal.as_ref())?;
+        same(&answer, &answer.principal, &request.fingerprint)?;
+        Ok(Some(answer))
+    }
+
+    /// These are not kept any more.
+    pub(super) fn expire(&self, gone: Vec<Shelved>) {
+        if gone.is_empty() {
+            return;
+        }
+        let mut expired = self.expired.lock();
+        for Shelved(answer) in gone {
+            expired.remember(&answer.id, &answer.principal);
+        }
+    }
+
+    /// # Errors
+    /// [`Reason::Expired`]: the caller's answer of that name was here, and is not kept any more.
+    pub(super) fn refuse_expired(&self, stream_id: &str, principal: Option<&Principal>) -> Result<(), Failure> {
+        if !self.expired.lock().knows(stream_id, principal) {
+            return Ok(());
+        }
+        Err(Failure {
+            param: "stream_id".to_owned(),
+            ..Failure::new(
+                Reason::Expired,
+                "this answer has ended, and is not kept any more (UNBROKEN_RETENTION)",
+            )
+        })
+    }
+}
+
+/// Judges a second request under the name of `first`.
+///
+/// # Errors
+/// It is somebody else's, or asks for something else.
+pub(super) fn same(first: &Answer, principal: &Principal, fingerprint: &[u8]) -> Result<(), Failure> {
+    if first.principal == *principal && first.fingerprint == fingerprint {
+        return Ok(());
+    }
+    Err(Failure {
+        param: "fingerprint".to_owned(),
+        ..Failure::new(Reason::Conflict, "this stream_id (or idempotency key) was used for another request")
+    })
+}
