@@ -53,6 +53,8 @@ enum Outcome {
     Refused(&'static str),
     /// The answer broke off.
     Failed(&'static str),
+    /// The gateway stops, and its client was sent to another.
+    Moved,
 }
 
 impl Account {
@@ -69,11 +71,13 @@ impl Account {
         }
     }
 
-    /// Writes into `request` what the router must know of this one: a name for the answer, the ids to find it by, and the policy
-    /// of plain API requests where it has none.
+    /// Writes into `request` what the router must know of this one: a name for the answer unless it has one, the ids to find it by,
+    /// and the policy of plain API requests where it has none.
     pub(crate) fn sign(&mut self, request: &mut ChatRequest) {
-        self.stream_id = uuid::Uuid::now_v7().simple().to_string();
-        request.stream_id.clone_from(&self.stream_id);
+        if request.stream_id.is_empty() {
+            request.stream_id = uuid::Uuid::now_v7().simple().to_string();
+        }
+        self.stream_id.clone_from(&request.stream_id);
         request.request_id = self.arrival.request_id.to_string();
         request.traceparent = chassis::trace::context_of(&self.arrival.span);
         if request.disconnect() == DisconnectPolicy::Unspecified {
@@ -126,6 +130,11 @@ impl Account {
         self.outcome = Outcome::Finished;
     }
 
+    /// The client goes on at another gateway.
+    pub(crate) fn moved(&mut self) {
+        self.outcome = Outcome::Moved;
+    }
+
     /// The request is refused, or its whole answer failed. Returns `refusal` for the client.
     pub(crate) fn refuse(&mut self, refusal: Refusal) -> Refusal {
         self.outcome = Outcome::Refused(refusal.code());
@@ -141,6 +150,7 @@ impl Outcome {
             Self::Cancelled => "cancelled",
             Self::Refused(_) => "refused",
             Self::Failed(_) => "failed",
+            Self::Moved => "moved",
         }
     }
 

@@ -9,6 +9,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use proto::v1::Principal;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::{Settings, failure::Refusal};
@@ -16,11 +17,19 @@ use crate::{Settings, failure::Refusal};
 /// How deep arrays and objects may lie in one another: far more than any request of the API has, far less than a stack holds.
 const DEPTH: usize = 64;
 
-/// Reads a JSON body.
+/// Reads a JSON body, as [`read`] and [`parse`] do.
 ///
 /// # Errors
-/// 400 for what is not JSON or not of the right shape, 408 if it took too long, 413 if it is too large, 415 for another type.
+/// As theirs.
 pub(crate) async fn json<T: DeserializeOwned>(request: Request, settings: &Settings) -> Result<T, Refusal> {
+    parse(&read(request, settings).await?)
+}
+
+/// Reads a body that is said to be JSON.
+///
+/// # Errors
+/// 408 if it took too long, 413 if it is too large, 415 for another type.
+pub(crate) async fn read(request: Request, settings: &Settings) -> Result<BytesMut, Refusal> {
     if let Some(kind) = request.headers().get(header::CONTENT_TYPE)
         && !is_json(kind.as_bytes())
     {
@@ -30,8 +39,7 @@ pub(crate) async fn json<T: DeserializeOwned>(request: Request, settings: &Setti
             "the body must be JSON: send it with Content-Type: application/json",
         ));
     }
-    let bytes = read(request.into_body(), settings.body_limit, settings.body_timeout).await?;
-    parse(&bytes)
+    collect(request.into_body(), settings.body_limit, settings.body_timeout).await
 }
 
 fn is_json(kind: &[u8]) -> bool {
@@ -39,7 +47,7 @@ fn is_json(kind: &[u8]) -> bool {
     essence.eq_ignore_ascii_case(b"application/json") || essence.to_ascii_lowercase().ends_with(b"+json")
 }
 
-async fn read(body: Body, limit: usize, time: Duration) -> Result<BytesMut, Refusal> {
+async fn collect(body: Body, limit: usize, time: Duration) -> Result<BytesMut, Refusal> {
     let too_large = || {
         Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -75,6 +83,9 @@ fn humantime(time: Duration) -> String {
 }
 
 /// Parses a JSON text, with the path of the field in every error about one.
+///
+/// # Errors
+/// 400 for what is not JSON or not of the right shape.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     let not_json = |message: String| Refusal::new(StatusCode::BAD_REQUEST, "invalid_json", message);
     let text = std::str::from_utf8(bytes).map_err(|error| not_json(format!("the body is not UTF-8: {error}")))?;
@@ -92,6 +103,11 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     })?;
     reader.end().map_err(|error| not_json(format!("the body is not JSON: {error}")))?;
     Ok(value)
+}
+
+/// All that a body says that [`parse`] has taken.
+pub(crate) fn value(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_default()
 }
 
 /// A refusal that names the field at `path`, or the one that is missing there.
@@ -134,6 +150,12 @@ impl Query {
     /// The query of `uri`; what is not UTF-8 in it was replaced.
     pub(crate) fn of(uri: &Uri) -> Self {
         Self(axum::extract::Query::try_from_uri(uri).map_or_else(|_| Vec::new(), |query| query.0))
+    }
+
+    /// All of it, without these.
+    pub(crate) fn without(&self, names: &[&str]) -> Value {
+        let others = self.0.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+        others.map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect()
     }
 
     /// A text. `None` if it is missing or empty.

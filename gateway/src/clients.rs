@@ -18,8 +18,8 @@ use proto::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 
-pub(crate) use self::router::Router;
-use self::{discovery::Routers, rank::rank};
+use self::discovery::Routers;
+pub(crate) use self::{rank::rank, router::Router};
 use crate::Settings;
 
 /// All that the gateway calls. Cloning shares; when the last clone goes, the connections are closed.

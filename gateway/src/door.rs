@@ -13,32 +13,76 @@ pub(crate) mod simple;
 mod whole;
 pub(crate) mod ws;
 
-use proto::v1::{ChatRequest, DisconnectPolicy, Failure, Reason, Usage};
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use proto::v1::{ChatRequest, DisconnectPolicy, Failure, Head, Reason, Usage};
 use serde_json::{Value, json};
 
 use crate::{
     account::Account,
     app::App,
     body::{Query, principal},
+    event_id::{EventId, is_stream_id},
     failure::Refusal,
+    idempotency,
+    sse::{self, Ids, Projection},
     turn::{self, Answer, Place},
 };
 
 /// The largest `max_tokens`: past any model's context, and far from where arithmetic ends.
 const MAX_TOKENS: i64 = 1 << 20;
 
-/// Starts the answer to `request`, and waits until it is admitted.
+/// The longest time that a client may ask an answer to go on without it, in milliseconds: as long as any answer may take.
+const DETACH_GRACE: i64 = 1_800_000;
+
+/// What a request for an answer has come to.
+enum Opened {
+    /// This, and how many events of its first position the client has.
+    Answer(Answer, u32),
+    /// The client has had all of it.
+    NothingLeft,
+    /// The gateway stops; the client is to read on at another. Its answer's name.
+    Elsewhere(String),
+}
+
+/// Streams what was opened; with `ids`, so that the client can come back.
+fn stream<P: Projection>(app: &App, account: Account, opened: Opened, ids: bool, projection: impl FnOnce(&Head) -> P) -> Response {
+    match opened {
+        Opened::Answer(answer, had) => {
+            let ids = ids.then(|| Ids::new(&answer.head().stream_id, answer.position(), had));
+            let projection = projection(answer.head());
+            sse::response(app, account, answer, projection, ids)
+        }
+        Opened::NothingLeft => StatusCode::NO_CONTENT.into_response(),
+        Opened::Elsewhere(stream_id) => sse::come_back(&stream_id),
+    }
+}
+
+/// Starts the answer to `request`, and waits until it is admitted. One that was started under the same name before is read from
+/// its beginning.
 async fn begin(app: &App, account: &mut Account, mut request: ChatRequest) -> Result<Answer, Refusal> {
     request.principal = Some(principal());
     account.sign(&mut request);
-    let answer = turn::start(app.clients(), request, app.settings().gateway_patience).await?;
+    let start = turn::start(app.clients(), request, app.settings().gateway_patience);
+    let answer = in_time(app, start).await.map_err(idempotency::refused)?;
     account.admitted(answer.head());
     Ok(answer)
 }
 
+/// Goes on after the event that the client had last.
+async fn come_back(app: &App, account: &mut Account, last: &EventId) -> Result<Opened, Refusal> {
+    if app.drain().is_draining() {
+        account.moved();
+        return Ok(Opened::Elsewhere(last.stream_id.clone()));
+    }
+    let (next, had) = last.rest();
+    let answer = resume(app, account, &last.stream_id, next).await?;
+    Ok(answer.map_or(Opened::NothingLeft, |answer| Opened::Answer(answer, had)))
+}
+
 /// Attaches to the answer `stream_id` at `next`. `None` if nothing comes there any more.
 async fn resume(app: &App, account: &mut Account, stream_id: &str, next: u32) -> Result<Option<Answer>, Refusal> {
-    if stream_id.len() > 128 || !stream_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !is_stream_id(stream_id) {
         return Err(Refusal::invalid("stream_id", "stream_id is not the name of an answer"));
     }
     let place = Place {
@@ -46,12 +90,32 @@ async fn resume(app: &App, account: &mut Account, stream_id: &str, next: u32) ->
         principal: Some(principal()),
         next,
     };
-    let answer = turn::attach(app.clients(), place, app.settings().gateway_patience).await?;
+    let answer = in_time(app, turn::attach(app.clients(), place, app.settings().gateway_patience)).await?;
     match &answer {
         Some(answer) => account.admitted(answer.head()),
         None => account.nothing_left(),
     }
     Ok(answer)
+}
+
+/// # Errors
+/// A client that had a part of an answer wants the rest, but asks for a whole one.
+fn only_streams_go_on(stream: bool) -> Result<(), Refusal> {
+    if stream {
+        return Ok(());
+    }
+    Err(Refusal::invalid(
+        "last_event_id",
+        "last_event_id (Last-Event-ID): only allowed when stream is true; for a whole answer send the same Idempotency-Key again",
+    ))
+}
+
+/// Waits for `work`, but not past the end of a drain.
+async fn in_time<T>(app: &App, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        () = app.drain().last_call() => Err(Failure::new(Reason::Draining, "the gateway stops, and the answer took too long")),
+    }
 }
 
 /// A request with one user message, as the doors with an address line take it.
@@ -63,7 +127,8 @@ fn from_query(query: &Query, prompt: &str) -> Result<ChatRequest, Refusal> {
         conversation_id: query.text("conversation_id").unwrap_or_default().to_owned(),
         ..ChatRequest::default()
     };
-    request.disconnect = disconnect(query.text("disconnect"))?.into();
+    let grace = query.value("detach_grace_ms", "a number of milliseconds")?;
+    disconnect(&mut request, query.text("disconnect"), grace)?;
     let temperature = within("temperature", query.value("temperature", "a number from 0 to 2")?, 0.0..=2.0)?;
     if temperature.is_some() {
         request.sampling.get_or_insert_default().temperature = temperature;
@@ -74,17 +139,35 @@ fn from_query(query: &Query, prompt: &str) -> Result<ChatRequest, Refusal> {
     Ok(request)
 }
 
-/// What is to become of an answer when its client has gone: it stops, unless the client says that it may come back.
-fn disconnect(word: Option<&str>) -> Result<DisconnectPolicy, Refusal> {
-    match word {
-        None | Some("cancel") => Ok(DisconnectPolicy::Cancel),
-        Some("detach") => Ok(DisconnectPolicy::Detach),
-        Some("background") => Ok(DisconnectPolicy::Background),
+/// Writes into `request` what is to become of the answer when its client has gone, where the client says so.
+fn disconnect(request: &mut ChatRequest, word: Option<&str>, grace_ms: Option<i64>) -> Result<(), Refusal> {
+    let policy = match word {
+        None if grace_ms.is_some() => DisconnectPolicy::Detach,
+        None => DisconnectPolicy::Unspecified,
+        Some("cancel") => DisconnectPolicy::Cancel,
+        Some("detach") => DisconnectPolicy::Detach,
+        Some("background") => DisconnectPolicy::Background,
         Some(other) => {
             let message = format!("disconnect: expected cancel, detach or background, got {other:?}");
-            Err(Refusal::invalid("disconnect", message))
+            return Err(Refusal::invalid("disconnect", message));
         }
-    }
+    };
+    request.disconnect = policy.into();
+    request.detach_grace_ms = match grace_ms {
+        None => 0,
+        Some(_) if policy != DisconnectPolicy::Detach => {
+            let message = "detach_grace_ms: only allowed when disconnect is detach";
+            return Err(Refusal::invalid("detach_grace_ms", message));
+        }
+        Some(ms) => match u32::try_from(ms) {
+            Ok(grace) if (1..=DETACH_GRACE).contains(&ms) => grace,
+            _ => {
+                let message = format!("detach_grace_ms: expected a number from 1 to {DETACH_GRACE}, got {ms}");
+                return Err(Refusal::invalid("detach_grace_ms", message));
+            }
+        },
+    };
+    Ok(())
 }
 
 fn max_tokens(name: &str, value: Option<i64>) -> Result<Option<u32>, Refusal> {

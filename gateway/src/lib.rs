@@ -2,16 +2,21 @@
 //!
 //! A request, in the order of its way: `app` (the routes) → `stack` (id, span, safety) → `body` (what the client sent) →
 //! `door` (what it means, and how the answer is written) → `turn` (the answer, whichever router carries it) → `clients` (the
-//! exchanges). Back: `clients/slot` → `turn` → the door's projection → `sse`. Beside it: `failure` (what a client is told when
+//! exchanges). Back: `clients/slot` → `turn` → the door's projection → `sse`. For clients that come back: `comeback` (what they say),
+//! `event_id` and `idempotency`; `leave` sends them away when the gateway stops. Beside it: `failure` (what a client is told when
 //! something cannot be done), `account` and `metrics` (what is told to the operator), `json` (what is written per token).
 
 mod account;
 mod app;
 mod body;
 mod clients;
+mod comeback;
 mod door;
+mod event_id;
 mod failure;
+mod idempotency;
 mod json;
+mod leave;
 mod metrics;
 mod settings;
 mod sse;
@@ -49,6 +54,7 @@ pub async fn run(settings: Settings, listener: TcpListener, drain: Drain) -> Res
         head: settings.head_timeout,
         write_stall: settings.write_stall,
         connections: settings.connections,
+        settle: settings.settle(),
     };
     let routes = app::routes(app::App::new(settings, drain.clone())?)?;
     chassis::http::serve(listener, service(routes), limits, drain).await;

@@ -52,6 +52,17 @@ pub struct Settings {
     /// After how much silence a stream says that it is still there
     #[arg(long, env = "UNBROKEN_SSE_KEEPALIVE", default_value = "10s", value_parser = setting::duration, value_name = "TIME")]
     pub sse_keepalive: Duration,
+    /// How soon a client of an event stream with ids comes back when its connection breaks
+    #[arg(long, env = "UNBROKEN_SSE_RETRY", default_value = "500ms", value_parser = setting::duration, value_name = "TIME")]
+    pub sse_retry: Duration,
+    /// After SIGTERM, how long new connections are still taken, while /ready says 503 and load balancers notice (1s, if not said
+    /// otherwise; not at all in `unbroken`)
+    #[arg(long, env = "UNBROKEN_GATEWAY_SETTLE", value_parser = setting::duration, value_name = "TIME")]
+    pub gateway_settle: Option<Duration>,
+    /// After SIGTERM, over how long clients that can resume elsewhere are sent away; 0s finishes their answers here, as for all others
+    /// (5s, if not said otherwise; 0s in `unbroken`, where there is no other gateway)
+    #[arg(long, env = "UNBROKEN_GATEWAY_HANDOVER", value_parser = setting::duration, value_name = "TIME")]
+    pub gateway_handover: Option<Duration>,
     /// How often a WebSocket is asked whether it still lives; silent for twice as long, it is closed
     #[arg(long, env = "UNBROKEN_WS_PING", default_value = "15s", value_parser = setting::duration, value_name = "TIME")]
     pub ws_ping: Duration,
@@ -67,6 +78,30 @@ pub struct Settings {
     /// Not ready once a router's queue is this full, in percent
     #[arg(long, env = "UNBROKEN_READY_QUEUE_PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "PERCENT")]
     pub ready_queue_percent: u32,
+}
+
+/// Where there are other gateways: two periods of a common readiness probe would be more, but who drains by one removes the
+/// address first.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Long enough for thousands of clients, short beside any grace time.
+const HANDOVER: Duration = Duration::from_secs(5);
+
+impl Settings {
+    /// Those of the only gateway: where nothing else was said, it is left at once, and every answer is finished in it.
+    #[must_use]
+    pub fn or_alone(mut self) -> Self {
+        self.gateway_settle.get_or_insert(Duration::ZERO);
+        self.gateway_handover.get_or_insert(Duration::ZERO);
+        self
+    }
+
+    pub(crate) fn settle(&self) -> Duration {
+        self.gateway_settle.unwrap_or(SETTLE)
+    }
+
+    pub(crate) fn handover(&self) -> Duration {
+        self.gateway_handover.unwrap_or(HANDOVER)
+    }
 }
 
 fn exchanges(text: &str) -> Result<usize, String> {

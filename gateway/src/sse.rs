@@ -1,7 +1,10 @@
 //! An answer as a stream of server-sent events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>): the body of a
 //! response that takes all entries that are ready, writes each as whole events into one buffer, and hands that on as one frame.
 //!
-//! What the events are is the door's [`Projection`]. Dropping the body lets go of the answer.
+//! What the events are is the door's [`Projection`]; a stream that can be resumed gives them [`Ids`]. Dropping the body lets go of the
+//! answer. When the gateway stops, the stream ends between two events, and says so ([`crate::leave`]).
+
+mod ids;
 
 use std::{
     convert::Infallible,
@@ -18,47 +21,72 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header};
 use http_body::Frame;
-use proto::v1::Entry;
+use proto::v1::{Entry, Failure, Reason};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::{account::Account, stack::STREAM_ID, turn::Answer};
+pub(crate) use self::ids::Ids;
+use crate::{
+    account::Account,
+    app::App,
+    leave::{self, Leaving},
+    stack::STREAM_ID,
+    turn::Answer,
+};
 
-/// How a door writes an answer. A pure function of the head and the request, and of each entry and its position, so that the same
-/// position gives the same bytes whenever it is read.
+/// How a door writes an answer. A pure function of the head and the request, and of each entry, so that the same position gives the
+/// same bytes whenever it is read.
 pub(crate) trait Projection: Send + Unpin + 'static {
     /// What comes before the entry at position 0.
     fn open(&self, out: &mut BytesMut);
     /// What stands for this entry: any number of whole events.
-    fn entry(&self, position: u32, entry: &Entry, out: &mut BytesMut);
-    /// What says that the stream is still there.
-    fn ping(&self, out: &mut BytesMut) {
-        out.extend_from_slice(b": ping\n\n");
+    fn entry(&self, entry: &Entry, out: &mut BytesMut);
+    /// What says that the stream is still there. Among events with ids it is a line before the next event: some clients take any
+    /// blank line for the end of an event once they have an id.
+    fn ping(&self, with_ids: bool, out: &mut BytesMut) {
+        out.extend_from_slice(if with_ids { b": ping\n" } else { b": ping\n\n" });
     }
 }
 
-/// A response that streams `answer`, after `keepalive` of silence with pings.
-pub(crate) fn response(answer: Answer, projection: impl Projection, account: Account, keepalive: Duration) -> Response {
+/// A response that streams `answer`, after some silence with pings; with `ids`, one that can be resumed.
+pub(crate) fn response(app: &App, account: Account, answer: Answer, projection: impl Projection, ids: Option<Ids>) -> Response {
     let stream_id = HeaderValue::from_str(&answer.head().stream_id);
+    let keepalive = app.settings().sse_keepalive;
+    let mut out = BytesMut::new();
+    if ids.is_some() {
+        out.extend_from_slice(format!("retry: {}\n", app.settings().sse_retry.as_millis()).as_bytes());
+    }
     let stream = Stream {
         opened: answer.position() > 0,
+        leaving: leave::when(app, &answer.head().stream_id, ids.is_some()),
         answer,
         projection,
+        ids,
         account,
         batch: Vec::new(),
-        out: BytesMut::new(),
+        out,
         ended: false,
         keepalive,
         written: Instant::now(),
         alarm: Box::pin(sleep(keepalive)),
     };
-    let mut response = Body::new(stream).into_response();
+    let mut response = events(Body::new(stream));
+    if let Ok(stream_id) = stream_id {
+        response.headers_mut().insert(STREAM_ID, stream_id);
+    }
+    response
+}
+
+/// A response that sends a client away which wants to read on: a browser would give up for good on any other status.
+pub(crate) fn come_back(client: &str) -> Response {
+    events(Body::from(leave::farewell(client)))
+}
+
+fn events(body: Body) -> Response {
+    let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    if let Ok(stream_id) = stream_id {
-        headers.insert(STREAM_ID, stream_id);
-    }
     response
 }
 
@@ -66,6 +94,7 @@ pub(crate) fn response(answer: Answer, projection: impl Projection, account: Acc
 struct Stream<P> {
     answer: Answer,
     projection: P,
+    ids: Option<Ids>,
     account: Account,
     batch: Vec<Entry>,
     out: BytesMut,
@@ -75,6 +104,7 @@ struct Stream<P> {
     /// When something was last written.
     written: Instant,
     alarm: Pin<Box<Sleep>>,
+    leaving: Leaving,
 }
 
 impl<P: Projection> Stream<P> {
@@ -82,13 +112,21 @@ impl<P: Projection> Stream<P> {
     fn write(&mut self, context: &mut Context<'_>) {
         if !self.opened {
             self.opened = true;
-            self.projection.open(&mut self.out);
+            self.open();
         }
         self.batch.clear();
         match self.answer.poll_read(context, &mut self.batch) {
             Poll::Ready(Some(first)) => {
+                // An end that is ours and not the answer's gets no id: who comes back after it wants what came before it.
+                let mut ids = self.ids.as_mut().filter(|_| !self.answer.is_lost());
                 for (position, entry) in (first..).zip(&self.batch) {
-                    self.projection.entry(position, entry, &mut self.out);
+                    match &mut ids {
+                        None => self.projection.entry(entry, &mut self.out),
+                        Some(ids) => {
+                            self.projection.entry(entry, &mut ids.scratch);
+                            ids.write(position, true, &mut self.out);
+                        }
+                    }
                 }
                 self.written = Instant::now();
                 self.account.note(&self.batch, self.written);
@@ -99,13 +137,42 @@ impl<P: Projection> Stream<P> {
         }
     }
 
+    /// Writes what comes before the first entry.
+    fn open(&mut self) {
+        match &mut self.ids {
+            None => self.projection.open(&mut self.out),
+            Some(ids) => {
+                self.projection.open(&mut ids.scratch);
+                ids.write(0, false, &mut self.out);
+            }
+        }
+    }
+
+    /// Ends the stream if the gateway stops and its time has come.
+    fn leave(&mut self, context: &mut Context<'_>) {
+        if self.leaving.as_mut().poll(context).is_pending() {
+            return;
+        }
+        self.ended = true;
+        if self.ids.is_some() {
+            self.answer.expect_back();
+            self.account.moved();
+            let farewell = leave::farewell(&self.answer.head().stream_id);
+            self.out.extend_from_slice(farewell.as_bytes());
+        } else {
+            let stopped = Entry::failed(Failure::new(Reason::Draining, "the gateway stops, and the answer took too long"));
+            self.projection.entry(&stopped, &mut self.out);
+            self.account.note(&[stopped], Instant::now());
+        }
+    }
+
     /// Writes a ping once nothing was written for long enough. The alarm is set again only when it goes off, not for each token.
     fn ping(&mut self, context: &mut Context<'_>) {
         while self.alarm.as_mut().poll(context).is_ready() {
             let due = self.written + self.keepalive;
             let now = Instant::now();
             if due <= now {
-                self.projection.ping(&mut self.out);
+                self.projection.ping(self.ids.is_some(), &mut self.out);
                 self.written = now;
             }
             self.alarm.as_mut().reset(self.written + self.keepalive);
@@ -119,6 +186,9 @@ impl<P: Projection> http_body::Body for Stream<P> {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let stream = &mut *self;
+        if !stream.ended {
+            stream.leave(context);
+        }
         if !stream.ended {
             stream.write(context);
         }

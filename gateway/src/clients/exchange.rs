@@ -187,6 +187,11 @@ impl Call {
         self.tell(Command::Cancel(Cancel {}), false);
     }
 
+    /// Reads no more, and says that the reader comes back by another way, as one that lags does.
+    pub(crate) fn expect_back(self) {
+        self.tell(Command::Detach(Detach { lagging: true }), true);
+    }
+
     fn tell(&self, command: Command, leave: bool) {
         let mut state = self.exchange.0.lock();
         let open = if leave {

@@ -22,13 +22,24 @@ pub(crate) use self::{
     message::{MessageIn, messages},
     request::MAX_CHOICES,
 };
-use super::whole::{self, Choice, Whole};
-use crate::{account::Account, app::App, body, failure::Refusal, sse, stack::Arrival, stack::STREAM_ID, turn::Answer};
+use super::{
+    Opened,
+    whole::{self, Choice, Whole},
+};
+use crate::{
+    account::Account,
+    app::App,
+    body::{self, Query},
+    comeback::Comeback,
+    failure::Refusal,
+    stack::{Arrival, STREAM_ID},
+};
 
 /// How the client wants the answer written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     stream: bool,
+    resumable: bool,
     include_usage: bool,
     choices: u32,
 }
@@ -36,25 +47,34 @@ pub(crate) struct Shape {
 /// The door.
 pub(crate) async fn create(State(app): State<App>, arrival: Arrival, request: Request) -> Response {
     let mut account = Account::open(&app, arrival, "completions");
-    let (shape, answer) = match admit(&app, &mut account, request).await {
+    let (shape, opened) = match admit(&app, &mut account, request).await {
         Ok(admitted) => admitted,
         Err(refusal) => return account.refuse(refusal).into_response(),
     };
-    if shape.stream {
-        let chunks = Chunks::new(answer.head(), shape);
-        return sse::response(answer, chunks, account, app.settings().sse_keepalive);
-    }
+    let answer = match opened {
+        Opened::Answer(answer, _) if !shape.stream => answer,
+        opened => return super::stream(&app, account, opened, shape.resumable, |head| Chunks::new(head, shape)),
+    };
     let head = answer.head().clone();
-    match whole::read(answer, &mut account).await {
+    match whole::read(&app, answer, &mut account).await {
         Ok(whole) => object(&head, whole),
         Err(refusal) => account.refuse(refusal).into_response(),
     }
 }
 
-async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(Shape, Answer), Refusal> {
-    let completion: Completion = body::json(request, app.settings()).await?;
-    let (shape, request) = completion.into_chat()?;
-    Ok((shape, super::begin(app, account, request).await?))
+async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(Shape, Opened), Refusal> {
+    let mut comeback = Comeback::of(request.headers(), &Query::of(request.uri()))?;
+    let body = body::read(request, app.settings()).await?;
+    let (mut shape, mut request) = body::parse::<Completion>(&body)?.into_chat()?;
+    comeback.resumable |= shape.resumable;
+    shape.resumable = comeback.resumable;
+    if let Some(last) = &comeback.last {
+        super::only_streams_go_on(shape.stream)?;
+        return Ok((shape, super::come_back(app, account, last).await?));
+    }
+    comeback.resumable &= shape.stream;
+    comeback.sign(&mut request, || body::value(&body));
+    Ok((shape, Opened::Answer(super::begin(app, account, request).await?, 0)))
 }
 
 fn id(head: &Head) -> String {

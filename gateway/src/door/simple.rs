@@ -2,19 +2,21 @@
 //! `POST /chat`. A stream is `data: {"token":"…"}` for each entry, then `data: [DONE]`.
 //!
 //! Every entry is one event, also one without text, so that the number of events that a client has is the position where it goes
-//! on: `GET /stream?offset=N` with the `X-Stream-ID` of the first response (or `stream_id=` in the query).
+//! on: `GET /stream?offset=N` with the `X-Stream-ID` of the first response (or `stream_id=` in the query). With `resumable=1` the events
+//! bear ids, and `Last-Event-ID` does the same.
 
 use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
 use bytes::BytesMut;
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, Uri, header};
 use proto::v1::{ChatRequest, Entry, FinishReason, Head, entry::Event};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
+    Opened,
     completions::{MessageIn, error, messages},
     whole::{self, Whole},
 };
@@ -22,35 +24,46 @@ use crate::{
     account::Account,
     app::App,
     body::{self, Query},
+    comeback::{self, Comeback},
     failure::{Refusal, error_object},
     json,
-    sse::{self, Projection},
+    sse::Projection,
     stack::{Arrival, STREAM_ID},
-    turn::Answer,
 };
 
 /// `GET /stream` and its longer name.
 pub(crate) async fn by_prompt(State(app): State<App>, arrival: Arrival, uri: Uri, headers: HeaderMap) -> Response {
     let mut account = Account::open(&app, arrival, "stream");
     match open(&app, &mut account, &uri, &headers).await {
-        Ok(Some(answer)) => sse::response(answer, Tokens, account, app.settings().sse_keepalive),
-        Ok(None) => StatusCode::NO_CONTENT.into_response(),
+        Ok((opened, ids)) => super::stream(&app, account, opened, ids, |_| Tokens),
         Err(refusal) => account.refuse(refusal).into_response(),
     }
 }
 
-async fn open(app: &App, account: &mut Account, uri: &Uri, headers: &HeaderMap) -> Result<Option<Answer>, Refusal> {
+async fn open(app: &App, account: &mut Account, uri: &Uri, headers: &HeaderMap) -> Result<(Opened, bool), Refusal> {
     let query = Query::of(uri);
+    let comeback = Comeback::of(headers, &query)?;
+    if let Some(last) = &comeback.last {
+        return Ok((super::come_back(app, account, last).await?, true));
+    }
     let offset = query.value("offset", "how many tokens were received")?.unwrap_or(0);
     let named = headers.get(STREAM_ID).and_then(|id| id.to_str().ok());
-    match query.text("stream_id").or(named) {
-        Some(stream_id) => super::resume(app, account, stream_id, offset).await,
-        None if offset > 0 => Err(Refusal::invalid(
-            "stream_id",
-            "stream_id is missing: to go on at an offset, send the X-Stream-ID that the first response gave",
-        )),
-        None => super::begin(app, account, super::from_query(&query, "prompt")?).await.map(Some),
-    }
+    let answer = match query.text("stream_id").or(named) {
+        Some(stream_id) => super::resume(app, account, stream_id, offset).await?,
+        None if offset > 0 => {
+            return Err(Refusal::invalid(
+                "stream_id",
+                "stream_id is missing: to go on at an offset, send the X-Stream-ID that the first response gave",
+            ));
+        }
+        None => {
+            let mut request = super::from_query(&query, "prompt")?;
+            comeback.sign(&mut request, || comeback::asked(&query));
+            Some(super::begin(app, account, request).await?)
+        }
+    };
+    let opened = answer.map_or(Opened::NothingLeft, |answer| Opened::Answer(answer, 0));
+    Ok((opened, comeback.resumable))
 }
 
 /// The body of `POST /chat`.
@@ -64,29 +77,42 @@ struct Chat {
     model: Option<String>,
     conversation_id: Option<String>,
     temperature: Option<f64>,
+    disconnect: Option<String>,
+    detach_grace_ms: Option<i64>,
 }
 
 /// `POST /chat`.
 pub(crate) async fn by_message(State(app): State<App>, arrival: Arrival, request: Request) -> Response {
     let mut account = Account::open(&app, arrival, "chat");
-    let (stream, answer) = match admit(&app, &mut account, request).await {
+    let (stream, ids, opened) = match admit(&app, &mut account, request).await {
         Ok(admitted) => admitted,
         Err(refusal) => return account.refuse(refusal).into_response(),
     };
-    if stream {
-        return sse::response(answer, Tokens, account, app.settings().sse_keepalive);
-    }
+    let answer = match opened {
+        Opened::Answer(answer, _) if !stream => answer,
+        opened => return super::stream(&app, account, opened, ids, |_| Tokens),
+    };
     let head = answer.head().clone();
-    match whole::read(answer, &mut account).await {
+    match whole::read(&app, answer, &mut account).await {
         Ok(whole) => ([(header::CONTENT_TYPE, "application/json")], object(&head, whole).to_string()).into_response(),
         Err(refusal) => account.refuse(refusal).into_response(),
     }
 }
 
-async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(bool, Answer), Refusal> {
-    let chat: Chat = body::json(request, app.settings()).await?;
+/// Whether to stream, whether with ids, and what.
+async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(bool, bool, Opened), Refusal> {
+    let comeback = Comeback::of(request.headers(), &Query::of(request.uri()))?;
+    let body = body::read(request, app.settings()).await?;
+    let chat: Chat = body::parse(&body)?;
     let stream = chat.stream.unwrap_or(false);
-    Ok((stream, super::begin(app, account, chat.into_chat()?).await?))
+    if let Some(last) = &comeback.last {
+        super::only_streams_go_on(stream)?;
+        return Ok((stream, true, super::come_back(app, account, last).await?));
+    }
+    let mut request = chat.into_chat()?;
+    comeback.sign(&mut request, || body::value(&body));
+    let answer = super::begin(app, account, request).await?;
+    Ok((stream, comeback.resumable, Opened::Answer(answer, 0)))
 }
 
 impl Chat {
@@ -106,6 +132,7 @@ impl Chat {
         if request.messages.is_empty() && request.prompt.is_empty() {
             return Err(Refusal::invalid("message", "message is missing or empty: send message or messages"));
         }
+        super::disconnect(&mut request, self.disconnect.as_deref(), self.detach_grace_ms)?;
         let temperature = super::within("temperature", self.temperature, 0.0..=2.0)?;
         if temperature.is_some() {
             request.sampling.get_or_insert_default().temperature = temperature;
@@ -136,7 +163,7 @@ struct Tokens;
 impl Projection for Tokens {
     fn open(&self, _: &mut BytesMut) {}
 
-    fn entry(&self, _: u32, entry: &Entry, out: &mut BytesMut) {
+    fn entry(&self, entry: &Entry, out: &mut BytesMut) {
         match &entry.event {
             None | Some(Event::Reasoning(_) | Event::ToolCall(_)) => {
                 out.extend_from_slice(b"data: {\"token\":");

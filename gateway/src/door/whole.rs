@@ -3,7 +3,7 @@
 use proto::v1::{Entry, FinishReason, TokenLogprob, Usage, entry::Event};
 use tokio::time::Instant;
 
-use crate::{account::Account, failure::Refusal, turn::Answer};
+use crate::{account::Account, app::App, failure::Refusal, turn::Answer};
 
 /// What was said, by choice, and what it took.
 #[derive(Debug, Default)]
@@ -36,11 +36,11 @@ const CALLS: usize = 128;
 /// Reads `answer` to its end.
 ///
 /// # Errors
-/// It broke off or was cancelled.
-pub(crate) async fn read(mut answer: Answer, account: &mut Account) -> Result<Whole, Refusal> {
+/// It broke off or was cancelled, or the gateway stops before its end.
+pub(crate) async fn read(app: &App, mut answer: Answer, account: &mut Account) -> Result<Whole, Refusal> {
     let mut whole = Whole::default();
     let mut batch = Vec::new();
-    while answer.read(&mut batch).await.is_some() {
+    while super::in_time(app, async { Ok(answer.read(&mut batch).await) }).await?.is_some() {
         account.note(&batch, Instant::now());
         for entry in batch.drain(..) {
             whole.add(entry)?;

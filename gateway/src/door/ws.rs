@@ -3,12 +3,13 @@
 //! In: `{"prompt": "…"}` (also `messages`, `model`, `max_tokens`, `conversation_id`), `{"type": "cancel"}`,
 //! `{"type": "resume", "stream_id": "…", "after": N}`. Out: `{"type": "token", "stream_id", "position", "content"}` for each entry, then
 //! `{"type": "done", "finish_reason", "usage"}`, or `{"type": "cancelled"}`, or `{"type": "error", "error": {…}}`. A socket that has gone
-//! lets go of its answer; one that is silent for too long is closed; at the end of a drain it is closed with 1012.
+//! lets go of its answer; one that is silent for too long is closed; when the gateway stops, each is closed with 1012 at its time
+//! ([`crate::leave`]), after the tokens that are ready, and its client resumes at another gateway.
 
 mod incoming;
 mod outgoing;
 
-use std::{pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use axum::{
     extract::{
@@ -23,7 +24,7 @@ use proto::v1::Entry;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::{incoming::Incoming, outgoing::Events};
-use crate::{account::Account, app::App, failure::Refusal, stack::Arrival, turn::Answer};
+use crate::{account::Account, app::App, failure::Refusal, leave, stack::Arrival, turn::Answer};
 
 /// The largest message that a client may send, in bytes.
 const MESSAGE: usize = 1024 * 1024;
@@ -31,6 +32,8 @@ const MESSAGE: usize = 1024 * 1024;
 const GOODBYE: Duration = Duration::from_secs(1);
 /// "The service restarts: come back" (RFC 6455's registry of close codes).
 const RESTART: u16 = 1012;
+/// And what it means here.
+const COME_BACK: (u16, &str) = (RESTART, "the gateway restarts: connect again, and resume after the last position");
 /// "The message is not of a kind that can be taken."
 const UNSUPPORTED: u16 = 1003;
 
@@ -74,6 +77,8 @@ struct Turn {
     answer: Answer,
     account: Account,
     events: Events,
+    /// Whether the client knows the answer's name: without it, it cannot go on elsewhere.
+    told: bool,
 }
 
 /// What a socket waits for.
@@ -82,6 +87,7 @@ enum Happening {
     Entries(Option<u32>),
     Tick,
     Draining,
+    Leave,
 }
 
 impl Socket {
@@ -117,17 +123,23 @@ impl Socket {
     async fn talk(&mut self) -> Option<(u16, &'static str)> {
         let ping = self.app.settings().ws_ping;
         let drain = self.app.drain().clone();
+        let in_place = self.app.settings().handover().is_zero();
+        let mut leaving = leave::when(&self.app, &self.arrival.request_id, true);
+        let mut last_call = pin!(drain.last_call());
         let mut tick = pin!(sleep(ping));
         loop {
-            if self.turn.is_none() && drain.is_draining() {
-                return Some((RESTART, "the gateway restarts"));
-            }
             let running = self.turn.is_some();
+            if in_place && !running && drain.is_draining() {
+                return Some(COME_BACK);
+            }
+            let can_go = self.turn.as_ref().is_none_or(|turn| turn.told);
             let happening = tokio::select! {
                 message = self.wire.next() => Happening::Message(message),
                 first = read(&mut self.turn, &mut self.batch), if running => Happening::Entries(first),
                 () = tick.as_mut() => Happening::Tick,
-                () = drain.draining(), if !running => Happening::Draining,
+                () = drain.draining(), if in_place && !running => Happening::Draining,
+                () = leaving.as_mut(), if can_go => Happening::Leave,
+                () = last_call.as_mut() => Happening::Leave,
             };
             match happening {
                 Happening::Message(Some(Ok(message))) => {
@@ -147,6 +159,10 @@ impl Socket {
                     self.wire.send(Message::Ping(bytes::Bytes::new())).await.ok()?;
                 }
                 Happening::Draining => {}
+                Happening::Leave => {
+                    self.leave().await.ok()?;
+                    return Some(COME_BACK);
+                }
             }
         }
     }
@@ -158,7 +174,7 @@ impl Socket {
             Err(refusal) => return self.send(outgoing::refused(&refusal)).await,
         };
         if let Incoming::Cancel = incoming {
-            match &self.turn {
+            match &mut self.turn {
                 Some(turn) => turn.answer.cancel(),
                 None => {
                     self.send(outgoing::refused(&Refusal::invalid("type", "type: no answer is running")))
@@ -176,6 +192,7 @@ impl Socket {
             ..self.arrival.clone()
         };
         let mut account = Account::open(&self.app, arrival, "websocket");
+        let told = matches!(incoming, Incoming::Resume(..));
         let begun = {
             let admission = async {
                 match incoming {
@@ -196,6 +213,7 @@ impl Socket {
                     events: Events::new(answer.head()),
                     answer,
                     account,
+                    told,
                 });
                 Ok(())
             }
@@ -211,10 +229,26 @@ impl Socket {
             self.wire.feed(turn.events.message(position, entry)).await?;
         }
         turn.account.note(&self.batch, Instant::now());
+        turn.told = true;
         if first.is_none() || self.batch.last().is_some_and(Entry::is_terminal) {
             self.turn = None;
         }
         self.wire.flush().await
+    }
+
+    /// Sends the tokens that are ready, and lets go of the turn: its client goes on with it elsewhere.
+    async fn leave(&mut self) -> Result<(), axum::Error> {
+        let Some(turn) = &mut self.turn else { return Ok(()) };
+        self.batch.clear();
+        let ready = poll_fn(|context| Poll::Ready(turn.answer.poll_read(context, &mut self.batch))).await;
+        if let Poll::Ready(first) = ready {
+            self.tell(first).await?;
+        }
+        if let Some(turn) = &mut self.turn {
+            turn.answer.expect_back();
+            turn.account.moved();
+        }
+        Ok(())
     }
 
     async fn send(&mut self, message: Message) -> Result<(), axum::Error> {

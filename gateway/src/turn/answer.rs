@@ -37,7 +37,10 @@ pub(crate) struct Answer {
     search: Option<Box<Search>>,
     /// How long it may be looked for.
     patience: Duration,
+    /// Its end was asked for; whoever carries it next must hear of it too.
+    cancelling: bool,
     ended: bool,
+    lost: bool,
 }
 
 /// The search for an answer whose exchange broke.
@@ -62,7 +65,9 @@ impl Answer {
             call: Some(call),
             search: None,
             patience,
+            cancelling: false,
             ended: false,
+            lost: false,
         }
     }
 
@@ -76,10 +81,24 @@ impl Answer {
         self.next
     }
 
+    /// Whether its last entry was not its own: no router could be found that carries it. It may go on, unread.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// Asks for its end. Its terminal entry will come.
-    pub(crate) fn cancel(&self) {
+    pub(crate) fn cancel(&mut self) {
+        self.cancelling = true;
         if let Some(call) = &self.call {
             call.cancel();
+        }
+    }
+
+    /// Reads no more of it: its client is to go on elsewhere, soon.
+    pub(crate) fn expect_back(&mut self) {
+        self.ended = true;
+        if let Some(call) = self.call.take() {
+            call.expect_back();
         }
     }
 
@@ -105,7 +124,7 @@ impl Answer {
                 }
                 Taken::End(End::Behind) => {
                     let again = call.exchange().open(self.place().attach(), self.next);
-                    self.call = again;
+                    self.take(again);
                 }
                 Taken::End(End::Done) => self.ended = true,
                 Taken::End(End::Broken) => self.call = None,
@@ -149,7 +168,8 @@ impl Answer {
             search.tries += 1;
             let routers = self.clients.ranked(&self.stream_id);
             if let Some(router) = routers.get(tries % routers.len().max(1)) {
-                self.call = router.exchange(&self.stream_id).open(self.place().attach(), self.next);
+                let call = router.exchange(&self.stream_id).open(self.place().attach(), self.next);
+                self.take(call);
                 if self.call.is_some() {
                     tracing::info!(
                         stream_id = self.stream_id,
@@ -160,6 +180,14 @@ impl Answer {
                     return Poll::Ready(Ok(()));
                 }
             }
+        }
+    }
+
+    /// Reads on `call` from now on.
+    fn take(&mut self, call: Option<Call>) {
+        self.call = call;
+        if let (Some(call), true) = (&self.call, self.cancelling) {
+            call.cancel();
         }
     }
 
@@ -177,6 +205,7 @@ impl Answer {
 
     fn fail(&mut self, failure: Failure, batch: &mut Vec<Entry>) -> u32 {
         self.ended = true;
+        self.lost = true;
         batch.push(Entry::failed(failure));
         self.next
     }

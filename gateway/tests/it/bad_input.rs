@@ -78,6 +78,11 @@ async fn each_wrong_field_of_a_completion_is_named() {
         (r#""tools":[{"type":"web_search"}]"#, "tools[0]"),
         (r#""tools":[{"type":"function","function":{}}]"#, "tools[0].function.name"),
         (r#""tool_choice":"perhaps""#, "tool_choice"),
+        (r#""disconnect":"stay""#, "disconnect"),
+        (r#""disconnect":7"#, "disconnect"),
+        (r#""disconnect":"cancel","detach_grace_ms":5"#, "detach_grace_ms"),
+        (r#""disconnect":"detach","detach_grace_ms":0"#, "detach_grace_ms"),
+        (r#""detach_grace_ms":1800001"#, "detach_grace_ms"),
     ];
     for (field, param) in fields {
         refused(&gateway, &format!("{{{HI},{field}}}"), param).await;
@@ -123,6 +128,8 @@ async fn null_is_as_good_as_absent_and_unknown_fields_are_ignored() {
         "tools",
         "tool_choice",
         "conversation_id",
+        "disconnect",
+        "detach_grace_ms",
     ];
     let nulls: Vec<String> = nulls.iter().map(|name| format!(r#""{name}":null"#)).collect();
     let body = format!(

@@ -14,17 +14,17 @@ use crate::{
     router::{Router, finished, texts},
 };
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-async fn connect(address: SocketAddr) -> Socket {
+pub(crate) async fn connect(address: SocketAddr) -> Socket {
     tokio_tungstenite::connect_async(format!("ws://{address}/ws/chat")).await.unwrap().0
 }
 
-async fn say(socket: &mut Socket, message: Value) {
+pub(crate) async fn say(socket: &mut Socket, message: Value) {
     socket.send(Message::text(message.to_string())).await.unwrap();
 }
 
-async fn hear(socket: &mut Socket) -> Value {
+pub(crate) async fn hear(socket: &mut Socket) -> Value {
     loop {
         match socket.next().await.unwrap().unwrap() {
             Message::Text(text) => return serde_json::from_str(&text).unwrap(),
@@ -106,6 +106,8 @@ async fn what_is_wrong_with_a_message_is_said_and_the_socket_stays() {
         (r#"{"type":"sing"}"#, "type"),
         (r#"{"type":"cancel"}"#, "type"),
         (r#"{"type":"resume"}"#, "stream_id"),
+        (r#"{"prompt":"hi","disconnect":"stay"}"#, "disconnect"),
+        (r#"{"prompt":"hi","detach_grace_ms":0}"#, "detach_grace_ms"),
     ];
     for (text, param) in cases {
         socket.send(Message::text(text)).await.unwrap();
@@ -141,9 +143,45 @@ async fn a_socket_that_goes_lets_go_of_its_answer() {
 }
 
 #[tokio::test]
-async fn a_drain_closes_sockets_after_their_turn_with_1012() {
+async fn a_drain_closes_each_socket_with_1012_after_its_pending_tokens() {
     let router = Router::start();
-    let gateway = Gateway::before(&[&router]).await;
+    let gateway = Gateway::with(&[&router], &["--gateway-handover", "200ms"]).await;
+    let mut busy = connect(gateway.address).await;
+    let mut idle = connect(gateway.address).await;
+    say(&mut busy, json!({ "prompt": "hi" })).await;
+    let (received, request) = router.started().await;
+    received.admit(&request.stream_id).await;
+    received.entries(0, texts(&["Hel"])).await;
+    assert_eq!(hear(&mut busy).await["content"], "Hel");
+    received.entries(1, texts(&["lo"])).await;
+    gateway.drain.begin();
+    assert_eq!(closed(&mut idle).await, 1012);
+    assert_eq!(hear(&mut busy).await["content"], "lo");
+    assert_eq!(closed(&mut busy).await, 1012);
+    let gone = router.next().await;
+    assert!(gone.is_detach(true) && gone.call == received.call, "it resumes at another gateway");
+}
+
+#[tokio::test]
+async fn a_socket_is_not_sent_away_before_it_knows_the_name_of_its_answer() {
+    let router = Router::start();
+    let gateway = Gateway::with(&[&router], &["--gateway-handover", "1ms"]).await;
+    let mut socket = connect(gateway.address).await;
+    say(&mut socket, json!({ "prompt": "hi" })).await;
+    let (received, request) = router.started().await;
+    received.admit(&request.stream_id).await;
+    gateway.drain.begin();
+    let early = tokio::time::timeout(std::time::Duration::from_millis(100), hear(&mut socket)).await;
+    assert!(early.is_err(), "nothing was said, and it is open");
+    received.entries(0, texts(&["Hel"])).await;
+    assert_eq!(hear(&mut socket).await["stream_id"], request.stream_id.as_str());
+    assert_eq!(closed(&mut socket).await, 1012);
+}
+
+#[tokio::test]
+async fn the_only_gateway_closes_sockets_after_their_turn() {
+    let router = Router::start();
+    let gateway = Gateway::with(&[&router], &["--gateway-handover", "0s"]).await;
     let mut busy = connect(gateway.address).await;
     let mut idle = connect(gateway.address).await;
     say(&mut busy, json!({ "prompt": "hi" })).await;
@@ -157,6 +195,24 @@ async fn a_drain_closes_sockets_after_their_turn_with_1012() {
     assert_eq!(hear(&mut busy).await["content"], "lo");
     assert_eq!(hear(&mut busy).await["type"], "done");
     assert_eq!(closed(&mut busy).await, 1012);
+}
+
+#[tokio::test]
+async fn a_turn_that_outlasts_the_grace_time_is_closed_with_1012() {
+    let router = Router::start();
+    let gateway = Gateway::with(&[&router], &["--gateway-handover", "0s"]).await;
+    let mut socket = connect(gateway.address).await;
+    say(&mut socket, json!({ "prompt": "hi", "disconnect": "background" })).await;
+    let (received, request) = router.started().await;
+    assert_eq!(request.disconnect(), proto::v1::DisconnectPolicy::Background);
+    received.admit(&request.stream_id).await;
+    received.entries(0, texts(&["Hel"])).await;
+    hear(&mut socket).await;
+    let drain = gateway.drain.clone();
+    let finish = tokio::spawn(async move { drain.finish(std::time::Duration::from_millis(50)).await });
+    assert_eq!(closed(&mut socket).await, 1012);
+    drop(socket);
+    assert!(!finish.await.unwrap(), "it was too slow");
 }
 
 async fn closed(socket: &mut Socket) -> u16 {

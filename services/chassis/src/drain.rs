@@ -1,4 +1,4 @@
-//! How a process stops: not ready → finish or hand over what runs, within the grace time → cut → gone.
+//! How a process stops: not ready → finish or hand over what runs, within the grace time → last call → cut → gone.
 //!
 //! Every task of a process is spawned through [`Drain::spawn`], so that stopping knows them all. Cloning shares.
 
@@ -7,6 +7,8 @@ use std::{future::Future, time::Duration};
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// How long tasks have to say goodbye when the grace time is over: one write to a client that reads.
+const LAST_CALL: Duration = Duration::from_millis(500);
 /// How long tasks have to go once they were cut: they only drop what they hold.
 const CUT_TIME: Duration = Duration::from_secs(2);
 
@@ -14,6 +16,7 @@ const CUT_TIME: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     draining: CancellationToken,
+    last_call: CancellationToken,
     cut: CancellationToken,
     tasks: TaskTracker,
 }
@@ -39,12 +42,22 @@ impl Drain {
         self.draining.cancelled().await;
     }
 
-    /// Waits until the grace time is over: what still runs is dropped.
+    /// A token of its own that says so too: for a stream that looks often, and must not meet all others at one lock.
+    pub fn token(&self) -> CancellationToken {
+        self.draining.child_token()
+    }
+
+    /// Waits until the grace time is over: what still runs ends now, with a word to whoever waits for it.
+    pub async fn last_call(&self) {
+        self.last_call.cancelled().await;
+    }
+
+    /// Waits until even that is over: what still runs is dropped.
     pub async fn cut(&self) {
         self.cut.cancelled().await;
     }
 
-    /// Runs a task that [`Drain::finish`] waits for, and that is dropped when the grace time is over.
+    /// Runs a task that [`Drain::finish`] waits for, and that is dropped when it is cut.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -86,14 +99,18 @@ impl Drain {
         tokio::join!(serving, finish).0
     }
 
-    /// Begins to drain, waits for the tasks as long as `grace`, then cuts. Says whether all ended by themselves.
+    /// Begins to drain, waits for the tasks as long as `grace`, then calls for the last time and cuts. Says whether all ended in time.
     pub async fn finish(&self, grace: Duration) -> bool {
         self.begin();
         self.tasks.close();
         let whole = timeout(grace, self.tasks.wait()).await.is_ok();
+        self.last_call.cancel();
+        if !whole {
+            tracing::warn!(tasks = self.tasks.len(), "the grace time is over; what still runs is cut");
+            let _ = timeout(LAST_CALL, self.tasks.wait()).await;
+        }
         self.cut.cancel();
         if !whole {
-            tracing::warn!(tasks = self.tasks.len(), "the grace time is over; what still ran was cut");
             let _ = timeout(CUT_TIME, self.tasks.wait()).await;
         }
         whole
@@ -113,6 +130,20 @@ mod tests {
             let _ = sender.send(());
         });
         assert!(drain.finish(Duration::from_secs(10)).await);
+        assert!(receiver.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_outlasts_the_grace_time_may_say_a_last_word() {
+        let drain = Drain::new();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let heard = drain.clone();
+        drain.spawn(async move {
+            heard.last_call().await;
+            tokio::time::sleep(LAST_CALL / 2).await;
+            let _ = sender.send(());
+        });
+        assert!(!drain.finish(Duration::from_secs(10)).await);
         assert!(receiver.await.is_ok());
     }
 

@@ -2,13 +2,14 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::{drain::Drain, listen, stall::WriteStall};
@@ -22,6 +23,8 @@ pub struct Limits {
     pub write_stall: Duration,
     /// The most connections at once. More wait to be accepted.
     pub connections: usize,
+    /// After draining has begun, how long connections are still accepted: whoever sends them may not know yet.
+    pub settle: Duration,
 }
 
 impl Default for Limits {
@@ -30,6 +33,7 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             write_stall: Duration::from_secs(30),
             connections: 16 * 1024,
+            settle: Duration::ZERO,
         }
     }
 }
@@ -37,7 +41,8 @@ impl Default for Limits {
 /// The most bytes of a request's head; hyper's smallest bound.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// Serves until draining begins: then no connection is accepted, idle ones are closed, and busy ones after their answer.
+/// Serves until draining begins. Then every answer says that its connection closes; when that has settled, no connection is accepted,
+/// idle ones are closed, and busy ones after their answer.
 pub async fn serve<S, B>(listener: TcpListener, service: S, limits: Limits, drain: Drain)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -46,6 +51,16 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let service = tower::util::MapResponse::new(service, {
+        let drain = drain.clone();
+        move |mut response: Response<B>| {
+            if drain.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
+    });
+    let settled = CancellationToken::new();
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut builder = http1::Builder::new();
     builder
@@ -53,26 +68,27 @@ where
         .header_read_timeout(limits.head)
         // Never `pipeline_flush`: with it hyper buffers without bound for a client that does not read.
         .max_buf_size(HEAD_BYTES);
+    let mut leave = std::pin::pin!(settle(&drain, limits.settle));
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await.ok();
             (place, listen::accept(&listener).await.0)
         };
         let (place, stream) = tokio::select! {
-            () = drain.draining() => break,
+            () = leave.as_mut() => break,
             accepted = accepted => accepted,
         };
         let stream = TokioIo::new(WriteStall::new(stream, limits.write_stall));
         let connection = builder
             .serve_connection(stream, TowerToHyperService::new(service.clone()))
             .with_upgrades();
-        let stop = drain.clone();
+        let settled = settled.clone();
         drain.spawn(async move {
             let _place = place;
             let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
-                () = stop.draining() => {
+                () = settled.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -82,4 +98,11 @@ where
             }
         });
     }
+    settled.cancel();
+}
+
+/// Waits until draining has begun and has settled.
+async fn settle(drain: &Drain, time: Duration) {
+    drain.draining().await;
+    let _ = tokio::time::timeout(time, drain.last_call()).await;
 }

@@ -27,6 +27,7 @@ pub(crate) async fn run(settings: Settings, drain: Drain) -> Outcome {
     let grpc = listen(&router.grpc, "UNBROKEN_GRPC")?;
     let engine = listen(&worker.worker_listen, "UNBROKEN_WORKER_LISTEN")?;
     let history = listen(&store.store_listen, "UNBROKEN_STORE_LISTEN")?;
+    gateway = gateway.or_alone();
     gateway.routers = vec![address(&grpc)?];
     gateway.gateway_store = address(&history)?;
     router.workers = vec![address(&engine)?];

@@ -94,7 +94,7 @@ impl Projection for Chunks {
         }
     }
 
-    fn entry(&self, _: u32, entry: &Entry, out: &mut BytesMut) {
+    fn entry(&self, entry: &Entry, out: &mut BytesMut) {
         if !entry.token.is_empty() || !entry.logprobs.is_empty() {
             self.chunk(entry.choice, &entry.logprobs, out, |out| {
                 out.extend_from_slice(b"\"content\":");

@@ -13,7 +13,10 @@ use super::{
     message::{MessageIn, messages},
     tool::{FormatIn, NamedTool, ToolIn, tool_choice, tools},
 };
-use crate::{door::max_tokens, door::within, failure::Refusal};
+use crate::{
+    door::{disconnect, max_tokens, within},
+    failure::Refusal,
+};
 
 /// The most choices for one request.
 pub(crate) const MAX_CHOICES: usize = 8;
@@ -49,11 +52,15 @@ pub(crate) struct Completion {
     tools: Option<Vec<ToolIn>>,
     tool_choice: Option<WordOr<NamedTool>>,
     conversation_id: Option<String>,
+    disconnect: Option<String>,
+    detach_grace_ms: Option<i64>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct StreamOptions {
     include_usage: Option<bool>,
+    /// Ours: the events bear ids, to come back with.
+    resumable: Option<bool>,
 }
 
 impl Completion {
@@ -67,21 +74,19 @@ impl Completion {
             ));
         }
         let choices = whole("n", self.n, 1, 8)?.unwrap_or(1);
+        let sampling = self.sampling()?;
+        let options = self.stream_options.unwrap_or_default();
         let shape = Shape {
             stream,
-            include_usage: self
-                .stream_options
-                .as_ref()
-                .and_then(|options| options.include_usage)
-                .unwrap_or(false),
+            resumable: options.resumable.unwrap_or(false),
+            include_usage: options.include_usage.unwrap_or(false),
             choices,
         };
-        let sampling = self.sampling()?;
         let limit = match self.max_completion_tokens {
             Some(_) => max_tokens("max_completion_tokens", self.max_completion_tokens)?,
             None => max_tokens("max_tokens", self.max_tokens)?,
         };
-        let request = ChatRequest {
+        let mut request = ChatRequest {
             max_tokens: limit,
             model: self.model.unwrap_or_default(),
             messages: messages(self.messages)?,
@@ -93,6 +98,7 @@ impl Completion {
             conversation_id: self.conversation_id.unwrap_or_default(),
             ..ChatRequest::default()
         };
+        disconnect(&mut request, self.disconnect.as_deref(), self.detach_grace_ms)?;
         Ok((shape, request))
     }
 

@@ -7,7 +7,7 @@ use crate::{
     body,
     door::{
         completions::{MessageIn, messages},
-        max_tokens, within,
+        disconnect, max_tokens, within,
     },
     failure::Refusal,
 };
@@ -35,6 +35,8 @@ struct Raw {
     conversation_id: Option<String>,
     stream_id: Option<String>,
     after: Option<i64>,
+    disconnect: Option<String>,
+    detach_grace_ms: Option<i64>,
 }
 
 /// Parses a message.
@@ -74,6 +76,7 @@ impl Raw {
         if request.prompt.is_empty() && request.messages.is_empty() {
             return Err(Refusal::invalid("prompt", "prompt is missing or empty"));
         }
+        disconnect(&mut request, self.disconnect.as_deref(), self.detach_grace_ms)?;
         let temperature = within("temperature", self.temperature, 0.0..=2.0)?;
         if temperature.is_some() {
             request.sampling.get_or_insert_default().temperature = temperature;
