@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
 use crate::{
+    cluster::Cluster,
     processes::AllInOne,
     stream::{eventually, message, oracle, script},
 };
@@ -164,4 +165,18 @@ async fn a_person_chats_in_a_browser_stops_an_answer_and_sees_its_speed() {
     })
     .await;
     page.screenshot("stopped").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_on_the_page_is_whole_though_its_gateway_was_killed() {
+    let mut cluster = Cluster::start().await;
+    let mut page = Page::open(&cluster.url(0, "/")).await;
+    let prompt = script("kill", 300, Duration::from_millis(10));
+    page.evaluate(&format!("({SEND})({})", json!(prompt))).await;
+    page.until("document.body.innerText.includes('kill.20 ')").await;
+    cluster.gateways[0].process.kill();
+    cluster.restart_gateway(0).await;
+    let text = "document.querySelector('li:last-child .text').textContent";
+    page.until(&format!("{text} === {}", json!(oracle("kill", 0..300)))).await;
+    assert_eq!(cluster.answers().await.len(), 1, "it was asked once");
 }

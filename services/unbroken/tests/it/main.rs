@@ -3,9 +3,11 @@
 
 mod browser;
 mod cancel;
+mod cluster;
 mod doors;
 mod processes;
 mod real_model;
+mod resume;
 mod separate;
 mod settings;
 mod stream;

@@ -30,6 +30,14 @@ assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1]
 assert chunks[-1].usage.completion_tokens == 30 and not chunks[-1].choices
 assert len({(chunk.id, chunk.created, chunk.model) for chunk in chunks}) == 1
 
+resumable = client.chat.completions.create(
+    model="scripted",
+    messages=[{"role": "user", "content": prompt.format("s")}],
+    stream=True,
+    extra_headers={"X-Unbroken-Resume": "1", "Idempotency-Key": "sdk-1"},
+)
+assert "".join(chunk.choices[0].delta.content or "" for chunk in resumable) == text, "ids and retry do not disturb it"
+
 short = client.chat.completions.create(model="scripted", max_completion_tokens=5, messages=[{"role": "user", "content": prompt.format("s")}])
 assert (short.choices[0].finish_reason, short.usage.completion_tokens) == ("length", 5), short
 
