@@ -13,7 +13,7 @@ use http::StatusCode;
 use crate::{
     Error, Settings,
     clients::Clients,
-    door::{cancel, chat, completions, conversations, embeddings, health, models, page, simple, ws},
+    door::{cancel, chat, completions, conversations, embeddings, health, messages, models, page, simple, ws},
     failure::Refusal,
     metrics::Metrics,
     stack,
@@ -72,6 +72,7 @@ pub(crate) fn routes(app: App) -> Result<Router, Error> {
     let routes = Router::new()
         .route("/v1/chat/completions", post(completions::create))
         .route("/v1/chat/completions/stream", get(simple::by_prompt))
+        .route("/v1/messages", post(messages::create))
         .route("/v1/chat/stream", get(chat::stream))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))

@@ -7,6 +7,7 @@ pub(crate) mod completions;
 pub(crate) mod conversations;
 pub(crate) mod embeddings;
 pub(crate) mod health;
+pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod page;
 pub(crate) mod simple;

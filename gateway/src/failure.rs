@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use proto::v1::{Failure, Reason};
 use serde_json::{Value, json};
 
@@ -45,6 +45,22 @@ impl Refusal {
         let mut refusal = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
         refusal.0.param = Some(param.into());
         refusal
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// For a person.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// After how many seconds it is worth trying again.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        let wait = self.0.retry_after?.as_millis().div_ceil(1000).max(1);
+        u64::try_from(wait).ok()
     }
 
     /// A stable word for the reason.
@@ -124,11 +140,8 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = json!({ "error": self.object() }).to_string();
         let mut response = (self.0.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
-        if let Some(wait) = self.0.retry_after {
-            let seconds = wait.as_millis().div_ceil(1000).max(1);
-            if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
-                response.headers_mut().insert(header::RETRY_AFTER, value);
-            }
+        if let Some(seconds) = self.retry_after_seconds() {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -33,13 +33,13 @@ use crate::{
     turn::Answer,
 };
 
-/// How a door writes an answer. A pure function of the head and the request, and of each entry, so that the same position gives the
-/// same bytes whenever it is read.
+/// How a door writes an answer. Where a client can come back, it is a pure function of the head and the request, and of each entry, so
+/// that the same position gives the same bytes whenever it is read. Other doors may remember what came before.
 pub(crate) trait Projection: Send + Unpin + 'static {
     /// What comes before the entry at position 0.
-    fn open(&self, out: &mut BytesMut);
+    fn open(&mut self, out: &mut BytesMut);
     /// What stands for this entry: any number of whole events.
-    fn entry(&self, entry: &Entry, out: &mut BytesMut);
+    fn entry(&mut self, entry: &Entry, out: &mut BytesMut);
     /// What says that the stream is still there. Among events with ids it is a line before the next event: some clients take any
     /// blank line for the end of an event once they have an id.
     fn ping(&self, with_ids: bool, out: &mut BytesMut) {

@@ -89,11 +89,11 @@ fn event(name: &str, data: &Value, out: &mut BytesMut) {
 }
 
 impl Projection for Events {
-    fn open(&self, out: &mut BytesMut) {
+    fn open(&mut self, out: &mut BytesMut) {
         event("lifecycle", &self.started, out);
     }
 
-    fn entry(&self, entry: &Entry, out: &mut BytesMut) {
+    fn entry(&mut self, entry: &Entry, out: &mut BytesMut) {
         if !entry.token.is_empty() {
             delta(b"text", out, |out| json::string(out, &entry.token));
         }

@@ -20,7 +20,8 @@ pub(crate) use self::{
     chunk::error,
     content::TextOr,
     message::{MessageIn, messages},
-    request::MAX_CHOICES,
+    request::{MAX_CHOICES, stops},
+    tool::{TOOLS, schema},
 };
 use super::{
     Opened,

@@ -161,9 +161,9 @@ fn object(head: &Head, mut whole: Whole) -> serde_json::Value {
 struct Tokens;
 
 impl Projection for Tokens {
-    fn open(&self, _: &mut BytesMut) {}
+    fn open(&mut self, _: &mut BytesMut) {}
 
-    fn entry(&self, entry: &Entry, out: &mut BytesMut) {
+    fn entry(&mut self, entry: &Entry, out: &mut BytesMut) {
         match &entry.event {
             None | Some(Event::Reasoning(_) | Event::ToolCall(_)) => {
                 out.extend_from_slice(b"data: {\"token\":");

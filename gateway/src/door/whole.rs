@@ -20,6 +20,8 @@ pub(crate) struct Choice {
     pub(crate) tool_calls: Vec<Call>,
     pub(crate) logprobs: Vec<TokenLogprob>,
     pub(crate) finish: FinishReason,
+    /// The stop string that was met.
+    pub(crate) stop: String,
 }
 
 /// One function call.
@@ -55,7 +57,9 @@ impl Whole {
             Some(Event::Finished(finished)) => {
                 self.usage = finished.usage.unwrap_or_default();
                 for end in &finished.choices {
-                    self.choice(end.choice).finish = end.reason();
+                    let choice = self.choice(end.choice);
+                    choice.finish = end.reason();
+                    choice.stop.clone_from(&end.stop);
                 }
                 self.choice(0);
                 return Ok(());

@@ -19,6 +19,7 @@ mod draining;
 mod golden;
 mod idempotency;
 mod lost;
+mod messages;
 mod models;
 mod replay;
 mod resume;

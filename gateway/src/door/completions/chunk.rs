@@ -86,7 +86,7 @@ impl Chunks {
 }
 
 impl Projection for Chunks {
-    fn open(&self, out: &mut BytesMut) {
+    fn open(&mut self, out: &mut BytesMut) {
         for choice in 0..self.shape.choices.max(1) {
             self.chunk(choice, &[], out, |out| {
                 out.extend_from_slice(b"\"role\":\"assistant\",\"content\":\"\"");
@@ -94,7 +94,7 @@ impl Projection for Chunks {
         }
     }
 
-    fn entry(&self, entry: &Entry, out: &mut BytesMut) {
+    fn entry(&mut self, entry: &Entry, out: &mut BytesMut) {
         if !entry.token.is_empty() || !entry.logprobs.is_empty() {
             self.chunk(entry.choice, &entry.logprobs, out, |out| {
                 out.extend_from_slice(b"\"content\":");

@@ -15,6 +15,16 @@ pub(crate) enum TextOr<T> {
     List(Vec<T>),
 }
 
+impl TextOr<String> {
+    /// All texts.
+    pub(crate) fn to_list(&self) -> Vec<String> {
+        match self {
+            Self::Text(text) => vec![text.clone()],
+            Self::List(list) => list.clone(),
+        }
+    }
+}
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either<T>(PhantomData<T>);

@@ -123,7 +123,7 @@ impl Completion {
             presence_penalty: within("presence_penalty", self.presence_penalty, -2.0..=2.0)?,
             repetition_penalty: within("repetition_penalty", self.repetition_penalty, 0.01..=10.0)?,
             seed: self.seed.as_ref().map(seed).transpose()?,
-            stop: self.stop.as_ref().map(stops).transpose()?.unwrap_or_default(),
+            stop: stops("stop", self.stop.as_ref().map_or_else(Vec::new, TextOr::to_list))?,
             logit_bias: self.logit_bias.as_ref().map(biases).transpose()?.unwrap_or_default(),
             logprobs: self.logprobs.unwrap_or(false),
             top_logprobs,
@@ -150,19 +150,19 @@ fn seed(number: &Number) -> Result<u64, Refusal> {
         .ok_or_else(|| Refusal::invalid("seed", format!("seed: expected a whole number of 64 bits, got {number}")))
 }
 
-fn stops(stop: &TextOr<String>) -> Result<Vec<String>, Refusal> {
-    let stops = match stop {
-        TextOr::Text(text) => vec![text.clone()],
-        TextOr::List(list) => list.clone(),
-    };
+/// Texts that end an answer.
+///
+/// # Errors
+/// Too many, or one is empty or too long.
+pub(crate) fn stops(param: &str, stops: Vec<String>) -> Result<Vec<String>, Refusal> {
     if stops.len() > STOPS {
-        let message = format!("stop: expected at most {STOPS} strings, got {}", stops.len());
-        return Err(Refusal::invalid("stop", message));
+        let message = format!("{param}: expected at most {STOPS} strings, got {}", stops.len());
+        return Err(Refusal::invalid(param, message));
     }
     match stops.iter().find(|stop| !(1..=STOP_BYTES).contains(&stop.len())) {
         Some(stop) => {
-            let message = format!("stop: expected strings of 1 to {STOP_BYTES} bytes, got one of {}", stop.len());
-            Err(Refusal::invalid("stop", message))
+            let message = format!("{param}: expected strings of 1 to {STOP_BYTES} bytes, got one of {}", stop.len());
+            Err(Refusal::invalid(param, message))
         }
         None => Ok(stops),
     }

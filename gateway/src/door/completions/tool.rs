@@ -8,7 +8,7 @@ use super::content::WordOr;
 use crate::failure::Refusal;
 
 /// The most functions, as at OpenAI.
-const TOOLS: usize = 128;
+pub(crate) const TOOLS: usize = 128;
 /// The largest schema, in bytes: it is compiled into a grammar.
 const SCHEMA_BYTES: usize = 64 * 1024;
 
@@ -84,7 +84,11 @@ pub(super) fn tools(given: Vec<ToolIn>) -> Result<Vec<Tool>, Refusal> {
     given.into_iter().enumerate().map(tool).collect()
 }
 
-fn schema(param: &str, given: Option<&RawValue>) -> Result<String, Refusal> {
+/// A JSON schema, as text.
+///
+/// # Errors
+/// It is too large.
+pub(crate) fn schema(param: &str, given: Option<&RawValue>) -> Result<String, Refusal> {
     let text = given.map(RawValue::get).unwrap_or_default();
     if text.len() > SCHEMA_BYTES {
         let message = format!("{param}: expected at most {SCHEMA_BYTES} bytes, got {}", text.len());
