@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use chassis::{drain::Drain, grpc};
-use tokio::net::TcpListener;
+use chassis::{drain::Drain, grpc, listen::Listener};
 
 #[cfg(feature = "llama")]
 use crate::llama;
@@ -49,7 +48,7 @@ impl chassis::process::Fault for Error {
 ///
 /// # Errors
 /// The engine cannot be made, or the listener fails.
-pub async fn run(settings: Settings, listener: TcpListener, drain: Drain) -> Result<(), Error> {
+pub async fn run(settings: Settings, listener: impl Listener, drain: Drain) -> Result<(), Error> {
     let made = tokio::select! {
         made = engine(&settings, &drain) => made?,
         () = drain.draining() => return Ok(()),
@@ -62,11 +61,14 @@ pub async fn run(settings: Settings, listener: TcpListener, drain: Drain) -> Res
 ///
 /// # Errors
 /// The listener fails.
-pub async fn serve(engine: Arc<dyn Engine>, bounds: Bounds, listener: TcpListener, drain: Drain) -> Result<(), Error> {
+pub async fn serve(engine: Arc<dyn Engine>, bounds: Bounds, listener: impl Listener, drain: Drain) -> Result<(), Error> {
     let service = Service::new(Arc::clone(&engine), bounds, &drain);
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, seats = engine.seats(), queue = bounds.queue, "the worker serves");
-    }
+    tracing::info!(
+        address = listener.address(),
+        seats = engine.seats(),
+        queue = bounds.queue,
+        "the worker serves"
+    );
     let services = grpc::Services::new(proto::FILE_DESCRIPTOR_SET)?.with(service.clone().into_server());
     let served = services.serve(listener, drain.clone()).await;
     // Answers that nobody reads now may still be asked for by another router on an open exchange, or end by themselves.

@@ -23,8 +23,7 @@ mod sse;
 mod stack;
 mod turn;
 
-use chassis::{drain::Drain, http::Limits};
-use tokio::net::TcpListener;
+use chassis::{drain::Drain, http::Limits, listen::Listener};
 
 pub use settings::Settings;
 
@@ -49,7 +48,7 @@ impl chassis::process::Fault for Error {
 ///
 /// # Errors
 /// A setting is wrong.
-pub async fn run(settings: Settings, listener: TcpListener, drain: Drain) -> Result<(), Error> {
+pub async fn run(settings: Settings, listener: impl Listener, drain: Drain) -> Result<(), Error> {
     let limits = Limits {
         head: settings.head_timeout,
         write_stall: settings.write_stall,

@@ -1,8 +1,14 @@
 //! Calling another process of the mesh.
+//!
+//! Connections are made over TCP, unless the thread has its own [`Dialer`]: a whole mesh that is simulated on one thread.
 
-use std::{str::FromStr, time::Duration};
+use std::{cell::RefCell, future::Future, io, pin::Pin, str::FromStr, sync::Arc, time::Duration};
 
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
 use tonic::transport::{Channel, Endpoint};
+use tower::{Service, service_fn};
 
 use crate::grpc::{CONNECTION_WINDOW, KEEPALIVE, KEEPALIVE_TIMEOUT, STREAM_WINDOW};
 
@@ -52,7 +58,51 @@ pub fn endpoint(address: &str) -> Result<Endpoint, Error> {
 /// # Errors
 /// The address is not one.
 pub fn lazy(address: &str) -> Result<Channel, Error> {
-    endpoint(address).map(|endpoint| endpoint.connect_lazy())
+    let endpoint = endpoint(address)?;
+    Ok(match dialer() {
+        None => endpoint.connect_lazy(),
+        Some(dialer) => endpoint.connect_with_connector_lazy(connector(dialer)),
+    })
+}
+
+/// A channel that is connected.
+///
+/// # Errors
+/// Nobody is there.
+pub async fn connect(endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
+    match dialer() {
+        None => endpoint.connect().await,
+        Some(dialer) => endpoint.connect_with_connector(connector(dialer)).await,
+    }
+}
+
+/// Connects to `host:port` in a simulation.
+pub type Dialer = Arc<dyn Fn(String) -> Dialled + Send + Sync>;
+
+/// A connection that is being made.
+pub type Dialled = Pin<Box<dyn Future<Output = io::Result<DuplexStream>> + Send>>;
+
+thread_local! {
+    static DIALER: RefCell<Option<Dialer>> = const { RefCell::new(None) };
+}
+
+/// All channels that this thread makes from now on are dialled so; `None`: over TCP again. A thread, for the services of a mesh
+/// that is simulated share one, and meshes that are simulated side by side do not.
+pub fn dial_with(dialer: Option<Dialer>) {
+    DIALER.set(dialer);
+}
+
+fn dialer() -> Option<Dialer> {
+    DIALER.with_borrow(Clone::clone)
+}
+
+fn connector(
+    dialer: Dialer,
+) -> impl Service<Uri, Response = TokioIo<DuplexStream>, Error = io::Error, Future: Send> + Clone + Send + 'static {
+    service_fn(move |uri: Uri| {
+        let dialled = dialer(uri.authority().map(ToString::to_string).unwrap_or_default());
+        async move { dialled.await.map(TokioIo::new) }
+    })
 }
 
 #[cfg(test)]

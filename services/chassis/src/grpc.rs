@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use tokio::net::{TcpListener, TcpStream};
 use tonic::{
     body::Body,
     server::NamedService,
@@ -12,7 +11,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service;
 
-use crate::{drain::Drain, listen};
+use crate::{drain::Drain, listen::Listener};
 
 /// What one stream may have in flight. A chat's entries are small: this bounds what a peer that does not read costs.
 pub const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -88,13 +87,13 @@ impl Services {
     ///
     /// # Errors
     /// [`Error::Transport`].
-    pub async fn serve(self, listener: TcpListener, drain: Drain) -> Result<(), Error> {
+    pub async fn serve(self, listener: impl Listener, drain: Drain) -> Result<(), Error> {
         for name in &self.names {
             self.health.set_service_status(*name, ServingStatus::Serving).await;
         }
         let incoming = futures_util::stream::unfold(listener, |listener| async {
-            let (stream, _) = listen::accept(&listener).await;
-            Some((Ok::<TcpStream, std::io::Error>(stream), listener))
+            let connection = listener.connection().await;
+            Some((Ok::<_, std::io::Error>(connection), listener))
         });
         let server = Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)

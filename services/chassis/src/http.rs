@@ -8,11 +8,11 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::{drain::Drain, listen, stall::WriteStall};
+use crate::{drain::Drain, listen::Listener, stall::WriteStall};
 
 /// The bounds of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ const HEAD_BYTES: usize = 16 * 1024;
 
 /// Serves until draining begins. Then every answer says that its connection closes; when that has settled, no connection is accepted,
 /// idle ones are closed, and busy ones after their answer.
-pub async fn serve<S, B>(listener: TcpListener, service: S, limits: Limits, drain: Drain)
+pub async fn serve<S, B>(listener: impl Listener, service: S, limits: Limits, drain: Drain)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -72,7 +72,7 @@ where
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await.ok();
-            (place, listen::accept(&listener).await.0)
+            (place, listener.connection().await)
         };
         let (place, stream) = tokio::select! {
             () = leave.as_mut() => break,

@@ -1,12 +1,17 @@
-//! A listening socket, or a clear reason why not.
+//! A listening socket, or a clear reason why not; and what a service asks of whatever brings it connections.
 
 use std::{
+    future::Future,
     io,
     net::{SocketAddr, ToSocketAddrs as _},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tonic::transport::server::Connected;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -18,6 +23,30 @@ pub struct Error {
     address: String,
     setting: &'static str,
     source: io::Error,
+}
+
+/// What brings connections: a listening socket or, where a whole mesh is simulated in one process, pipes in memory.
+pub trait Listener: Send + Sync + 'static {
+    /// One connection.
+    type Connection: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static;
+
+    /// Where it listens, for logs.
+    fn address(&self) -> String;
+
+    /// Waits for the next one.
+    fn connection(&self) -> impl Future<Output = Self::Connection> + Send;
+}
+
+impl Listener for TcpListener {
+    type Connection = TcpStream;
+
+    fn address(&self) -> String {
+        self.local_addr().map(|address| address.to_string()).unwrap_or_default()
+    }
+
+    async fn connection(&self) -> TcpStream {
+        accept(self).await.0
+    }
 }
 
 /// Listens on `address`, as `host:port`. `setting` is what the operator calls it.
@@ -47,7 +76,7 @@ fn try_listen(address: &str) -> io::Result<TcpListener> {
 
 /// Accepts the next connection, with `TCP_NODELAY`: without it a token can wait 40 ms for the acknowledgement of the one before.
 /// Errors that concern one connection, or that pass (no file descriptors left), are waited out.
-pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {

@@ -27,9 +27,8 @@ mod store;
 mod worker;
 mod workers;
 
-use chassis::{drain::Drain, grpc::Services};
+use chassis::{drain::Drain, grpc::Services, listen::Listener};
 use proto::v1::chat_service_server::ChatServiceServer;
-use tokio::net::TcpListener;
 
 pub use settings::Settings;
 
@@ -67,7 +66,7 @@ impl chassis::process::Fault for Error {
 ///
 /// # Errors
 /// A setting is wrong, or gRPC cannot be served.
-pub async fn run(settings: Settings, listener: TcpListener, drain: Drain) -> Result<(), Error> {
+pub async fn run(settings: Settings, listener: impl Listener, drain: Drain) -> Result<(), Error> {
     let places = settings
         .workers
         .iter()

@@ -51,7 +51,7 @@ pub(crate) async fn keep(worker: Arc<Worker>, silence: Duration) {
 /// One connection, from dialling to its end. Says why it ended.
 async fn connected(worker: &Arc<Worker>, silence: Duration) -> Result<std::convert::Infallible, String> {
     let endpoint = chassis::channel::endpoint(&worker.address).map_err(|error| error.to_string())?;
-    let channel = endpoint.connect().await.map_err(|error| cause(&error))?;
+    let channel = chassis::channel::connect(&endpoint).await.map_err(|error| cause(&error))?;
     let mut client = EngineServiceClient::new(channel)
         .max_decoding_message_size(proto::MAX_DECODED_MESSAGE)
         .max_encoding_message_size(proto::MAX_ENCODED_MESSAGE);
