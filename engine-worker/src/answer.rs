@@ -47,6 +47,7 @@ impl Answer {
         let usage = Usage {
             prompt_tokens,
             completion_tokens: u32::try_from(made).unwrap_or(u32::MAX),
+            reasoning_tokens: writer.journal().with_entries(thought),
             ..Usage::default()
         };
         Self {
@@ -153,6 +154,12 @@ impl Answer {
             });
         }
     }
+}
+
+/// Tokens of reasoning among the entries that came along from an earlier worker.
+fn thought(entries: &[Entry]) -> u32 {
+    let thoughts = entries.iter().filter(|entry| matches!(entry.event, Some(Event::Reasoning(_))));
+    thoughts.map(|entry| entry.tokens).sum()
 }
 
 impl Drop for Answer {
