@@ -25,6 +25,8 @@ pub(super) struct Directive {
     pub(super) ttft: Option<Duration>,
     /// On the common grid of decode steps.
     pub(super) step: bool,
+    /// Each token tells the epoch of its writer: `id.i@e `.
+    pub(super) epochs: bool,
     /// The first so many tokens are reasoning.
     pub(super) reasoning: u32,
     /// The rest is the arguments of a call of this function.
@@ -63,6 +65,7 @@ impl Directive {
             "gap_us" => self.gap = Some(pause(key, value)?),
             "ttft_us" => self.ttft = Some(pause(key, value)?),
             "step" => self.step = number(key, value, 1u8)? == 1,
+            "epochs" => self.epochs = number(key, value, 1u8)? == 1,
             "reasoning" => self.reasoning = number(key, value, TOKENS_MOST)?,
             "tool" => self.tool = Some(word(key, value)?),
             "die_at" => self.die_at = Some(number(key, value, TOKENS_MOST)?),

@@ -22,6 +22,8 @@ pub(super) struct Plan {
     reason: FinishReason,
     /// For each choice, where a stop string cuts its text.
     cuts: Vec<Option<Cut>>,
+    /// The writer's epoch, where tokens tell it: a reader sees then whether one was written by a worker that had been replaced.
+    epoch: Option<u32>,
     reasoning: u32,
     tool: Option<String>,
     logprobs: Option<u32>,
@@ -82,6 +84,7 @@ impl Plan {
             tokens,
             reason,
             cuts: Vec::new(),
+            epoch: directive.epochs.then_some(request.epoch),
             reasoning: directive.reasoning,
             tool: directive.tool,
             logprobs: sampling.logprobs.then_some(sampling.top_logprobs),
@@ -150,6 +153,8 @@ impl Plan {
         let mut text = self.oracle.text(choice, index);
         if let Some(cut) = self.cuts.get(choice as usize).and_then(Option::as_ref) {
             cut.apply(index, &mut text);
+        } else if let Some(epoch) = self.epoch {
+            text.insert_str(text.trim_end().len(), &format!("@{epoch}"));
         }
         text
     }
@@ -227,7 +232,7 @@ impl Plan {
             }
             let text = (0..tokens).map(|index| self.text(index, point.choice));
             let text: String = text.skip(self.reasoning as usize).collect();
-            if self.tool.is_none() && !point.text.is_empty() && point.text != text {
+            if self.tool.is_none() && self.epoch.is_none() && !point.text.is_empty() && point.text != text {
                 return wrong(format!("the text of choice {} is not what its {tokens} tokens say", point.choice));
             }
             made = made.saturating_add(tokens);

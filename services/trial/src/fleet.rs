@@ -1,11 +1,17 @@
-//! A mesh of separate processes with the scripted engine.
+//! A mesh of separate processes.
 
 use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
+use chassis::channel;
+use proto::v1::{ListAnswersRequest, chat_service_client::ChatServiceClient};
 use tempfile::TempDir;
+use tonic::transport::Channel;
 
-use crate::process::{Plan, Process, answers, free_ports, sibling};
+use crate::{
+    process::{Plan, Process, Setting, free_ports, settings, sibling},
+    proxy::Proxy,
+};
 
 /// How many of each there are, beside one store.
 #[derive(Clone, Debug)]
@@ -16,10 +22,26 @@ pub struct Layout {
     pub gateways: usize,
     /// Routers.
     pub routers: usize,
-    /// Workers.
-    pub workers: usize,
+    /// For each worker what it gets over [`Layout::settings`].
+    pub workers: Vec<Vec<Setting>>,
     /// Settings that all of them get, over those that the fleet makes.
-    pub settings: Vec<(String, String)>,
+    pub settings: Vec<Setting>,
+    /// Whether a [`Proxy`] stands between each gateway and each router, and between each router and each worker.
+    pub proxied: bool,
+}
+
+impl Layout {
+    /// So many of each, with the scripted engine.
+    pub fn of(gateways: usize, routers: usize, workers: usize) -> Self {
+        Self {
+            bin: None,
+            gateways,
+            routers,
+            workers: vec![Vec::new(); workers],
+            settings: Vec::new(),
+            proxied: false,
+        }
+    }
 }
 
 /// Running processes, by kind.
@@ -39,6 +61,12 @@ pub struct Fleet {
     pub grpc: Vec<SocketAddr>,
     /// Where the workers listen.
     pub engine: Vec<SocketAddr>,
+    /// Where the store listens.
+    pub history: SocketAddr,
+    /// By gateway and router, if the layout says so.
+    pub to_routers: Vec<Vec<Proxy>>,
+    /// By router and worker, if the layout says so.
+    pub to_workers: Vec<Vec<Proxy>>,
     /// Their data and logs, until the end.
     pub folder: TempDir,
 }
@@ -47,14 +75,15 @@ impl Fleet {
     /// Starts all, and waits until each gateway would answer a chat.
     pub async fn start(layout: &Layout) -> anyhow::Result<Self> {
         let folder = TempDir::new()?;
-        let (http, grpc, engine) = (
+        let (http, grpc, engine, history) = (
             free_ports(layout.gateways)?,
             free_ports(layout.routers)?,
-            free_ports(layout.workers)?,
+            free_ports(layout.workers.len())?,
+            free_ports(1)?[0],
         );
-        let store = free_ports(1)?[0].to_string();
-        let start = |kind: &str, number: usize, settings: &[(&str, &str)]| {
-            let own = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let to_routers = ways(layout.proxied, http.len(), &grpc).await?;
+        let to_workers = ways(layout.proxied, grpc.len(), &engine).await?;
+        let start = |kind: &str, number: usize, own: &[(&str, &str)], over: &[Setting]| {
             Process::start(Plan {
                 name: if number == 0 {
                     kind.to_owned()
@@ -63,53 +92,59 @@ impl Fleet {
                 },
                 program: sibling(layout.bin.as_deref(), &format!("unbroken-{kind}"))?,
                 arguments: Vec::new(),
-                settings: own.chain(layout.settings.iter().cloned()).collect(),
+                settings: [settings(own).as_slice(), &layout.settings, over].concat(),
                 log: folder.path().join(format!("{kind}-{number}.log")),
             })
         };
-        let many = |addresses: &[SocketAddr], kind: &str, settings: &dyn Fn(&str) -> Vec<(&'static str, String)>| {
-            let started = addresses.iter().enumerate().map(|(number, address)| {
-                let settings = settings(&address.to_string());
-                let borrowed: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-                start(kind, number, &borrowed)
-            });
-            started.collect::<anyhow::Result<Vec<_>>>()
-        };
         let data = folder.path().join("data").display().to_string();
-        let fleet = Self {
-            store: start("store", 0, &[("UNBROKEN_STORE_LISTEN", &store), ("UNBROKEN_DATA_DIR", &data)])?,
-            workers: many(&engine, "worker", &|address| {
-                vec![
-                    ("UNBROKEN_WORKER_LISTEN", address.to_owned()),
-                    ("UNBROKEN_ENGINE", "scripted".to_owned()),
-                    ("UNBROKEN_SCRIPT_SEATS", "8192".to_owned()),
-                ]
-            })?,
-            routers: many(&grpc, "router", &|address| {
-                vec![
-                    ("UNBROKEN_GRPC", address.to_owned()),
-                    ("UNBROKEN_WORKERS", list(&engine)),
-                    ("UNBROKEN_STORE", store.clone()),
-                ]
-            })?,
-            gateways: many(&http, "gateway", &|address| {
-                vec![
-                    ("UNBROKEN_HTTP", address.to_owned()),
-                    ("UNBROKEN_ROUTERS", list(&grpc)),
-                    ("UNBROKEN_STORE", store.clone()),
-                ]
-            })?,
+        let store = history.to_string();
+        let started = start("store", 0, &[("UNBROKEN_STORE_LISTEN", &store), ("UNBROKEN_DATA_DIR", &data)], &[])?;
+        let workers = engine.iter().zip(&layout.workers).enumerate().map(|(number, (address, over))| {
+            let address = address.to_string();
+            let own = [
+                ("UNBROKEN_WORKER_LISTEN", address.as_str()),
+                ("UNBROKEN_ENGINE", "scripted"),
+                ("UNBROKEN_SCRIPT_SEATS", "8192"),
+            ];
+            start("worker", number, &own, over)
+        });
+        let workers = workers.collect::<anyhow::Result<Vec<_>>>()?;
+        let routers = grpc.iter().enumerate().map(|(number, address)| {
+            let (address, workers) = (address.to_string(), list(&seen_by(&to_workers, number, &engine)));
+            let own = [
+                ("UNBROKEN_GRPC", address.as_str()),
+                ("UNBROKEN_WORKERS", workers.as_str()),
+                ("UNBROKEN_STORE", store.as_str()),
+            ];
+            start("router", number, &own, &[])
+        });
+        let routers = routers.collect::<anyhow::Result<Vec<_>>>()?;
+        let gateways = http.iter().enumerate().map(|(number, address)| {
+            let (address, routers) = (address.to_string(), list(&seen_by(&to_routers, number, &grpc)));
+            let own = [
+                ("UNBROKEN_HTTP", address.as_str()),
+                ("UNBROKEN_ROUTERS", routers.as_str()),
+                ("UNBROKEN_STORE", store.as_str()),
+            ];
+            start("gateway", number, &own, &[])
+        });
+        let mut gateways = gateways.collect::<anyhow::Result<Vec<_>>>()?;
+        for (gateway, address) in gateways.iter_mut().zip(&http) {
+            gateway.ready(*address, "/ready").await?;
+        }
+        Ok(Self {
+            store: started,
+            workers,
+            routers,
+            gateways,
             http,
             grpc,
             engine,
+            history,
+            to_routers,
+            to_workers,
             folder,
-        };
-        for address in &fleet.http {
-            answers(*address, "/ready")
-                .await
-                .with_context(|| format!("the mesh did not become ready; {}", fleet.logs()))?;
-        }
-        Ok(fleet)
+        })
     }
 
     /// All processes, in the order in which a request passes them, from the store backwards.
@@ -118,6 +153,42 @@ impl Fleet {
             .chain(&self.workers)
             .chain(&self.routers)
             .chain(&self.gateways)
+    }
+
+    /// The same, to do something to them.
+    pub fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process> {
+        std::iter::once(&mut self.store)
+            .chain(&mut self.workers)
+            .chain(&mut self.routers)
+            .chain(&mut self.gateways)
+    }
+
+    /// A channel to each router, past the proxies.
+    pub fn router_channels(&self) -> anyhow::Result<Vec<Channel>> {
+        self.grpc.iter().map(|address| Ok(channel::lazy(&address.to_string())?)).collect()
+    }
+
+    /// A channel to the store.
+    pub fn store_channel(&self) -> anyhow::Result<Channel> {
+        Ok(channel::lazy(&self.history.to_string())?)
+    }
+
+    /// The worker that writes the one answer that runs.
+    pub async fn writer(&self) -> anyhow::Result<usize> {
+        for router in self.router_channels()? {
+            let mut answers = ChatServiceClient::new(router)
+                .list_answers(ListAnswersRequest {})
+                .await?
+                .into_inner();
+            while let Some(answer) = answers.message().await? {
+                if answer.state == "running" && !answer.worker.is_empty() {
+                    let at = |address: &SocketAddr| answer.worker.contains(&address.to_string());
+                    let found = self.engine.iter().position(at);
+                    return found.with_context(|| format!("no worker at {}", answer.worker));
+                }
+            }
+        }
+        anyhow::bail!("no answer runs")
     }
 
     /// The last lines of every log.
@@ -132,6 +203,25 @@ impl Fleet {
         }
         text
     }
+}
+
+/// A proxy from each of so many to each target.
+async fn ways(wanted: bool, from: usize, targets: &[SocketAddr]) -> anyhow::Result<Vec<Vec<Proxy>>> {
+    let mut ways = Vec::new();
+    for _ in 0..if wanted { from } else { 0 } {
+        let mut own = Vec::new();
+        for target in targets {
+            own.push(Proxy::start(*target).await?);
+        }
+        ways.push(own);
+    }
+    Ok(ways)
+}
+
+/// Where process `number` finds its targets: behind its own proxies, if there are any.
+fn seen_by(ways: &[Vec<Proxy>], number: usize, targets: &[SocketAddr]) -> Vec<SocketAddr> {
+    let proxies = ways.get(number).map(|own| own.iter().map(|proxy| proxy.address).collect());
+    proxies.unwrap_or_else(|| targets.to_vec())
 }
 
 fn list(addresses: &[SocketAddr]) -> String {

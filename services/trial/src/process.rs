@@ -4,7 +4,7 @@ use std::{
     fs::File,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -17,10 +17,16 @@ use tokio::time::{Instant, sleep};
 
 use crate::{load, usage};
 
-/// How long a process may take to answer its first request.
-const START: Duration = Duration::from_secs(30);
-/// How long it may take to stop when it is asked to.
-const STOP: Duration = Duration::from_secs(1);
+/// How long a process may take to answer its first request: a debug build on a busy machine, and the real model.
+const START: Duration = Duration::from_mins(2);
+
+/// A variable of the environment, and its value.
+pub type Setting = (String, String);
+
+/// The same, as settings are written down.
+pub fn settings(pairs: &[(&str, &str)]) -> Vec<Setting> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
 
 /// How a process is started: also once more.
 #[derive(Clone, Debug)]
@@ -32,7 +38,7 @@ pub struct Plan {
     /// Its arguments.
     pub arguments: Vec<String>,
     /// Its environment, beside what is inherited.
-    pub settings: Vec<(String, String)>,
+    pub settings: Vec<Setting>,
     /// Where its output goes, at the end of what is there.
     pub log: PathBuf,
 }
@@ -83,16 +89,33 @@ impl Process {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Waits for its own end, and says whether it was a success.
-    pub async fn ended(&mut self, limit: Duration) -> anyhow::Result<bool> {
+    /// Waits for its own end.
+    pub async fn ended(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait()? {
-                return Ok(status.success());
+                return Ok(status);
             }
-            anyhow::ensure!(Instant::now() < deadline, "{} does not end", self.plan.name);
+            anyhow::ensure!(Instant::now() < deadline, "{} does not end:\n{}", self.plan.name, self.output());
             sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// Waits until it answers `path` at `address` with 200.
+    pub async fn ready(&mut self, address: SocketAddr, path: &str) -> anyhow::Result<()> {
+        tokio::select! {
+            ready = answers(address, path) => ready.with_context(|| format!("{} is not ready:\n{}", self.plan.name, read(&self.plan.log))),
+            () = async {
+                while !matches!(self.child.try_wait(), Ok(Some(_))) {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            } => anyhow::bail!("{} has ended:\n{}", self.plan.name, self.output()),
+        }
+    }
+
+    /// What it has printed and logged.
+    pub fn output(&self) -> String {
+        read(&self.plan.log)
     }
 
     /// Starts it once more, with the same settings.
@@ -118,18 +141,23 @@ fn spawn(plan: &Plan) -> anyhow::Result<Child> {
         .with_context(|| format!("cannot start {} ({})", plan.name, plan.program.display()))
 }
 
+/// All of a log.
+fn read(log: &Path) -> String {
+    std::fs::read_to_string(log).unwrap_or_default()
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.signal(Signal::SIGCONT);
-        let _ = self.signal(Signal::SIGTERM);
-        let deadline = std::time::Instant::now() + STOP;
-        while std::time::Instant::now() < deadline {
-            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
-                return;
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // What it has forked too: nginx's workers outlive their master's violent death.
+            for pid in usage::family(self.child.id()).into_iter().filter_map(|pid| i32::try_from(pid).ok()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
-            std::thread::sleep(Duration::from_millis(10));
+            let _ = self.child.wait();
         }
-        let _ = self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- {} ---\n{}", self.plan.name, self.output());
+        }
     }
 }
 

@@ -8,12 +8,13 @@ use std::{io::Write as _, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
-use proto::v1::{ListAnswersRequest, chat_service_client::ChatServiceClient};
+use proto::v1::chat_service_client::ChatServiceClient;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use trial::{
     fleet::{Fleet, Layout},
     load::Connection,
+    process,
 };
 
 /// Kills the worker that is writing an answer, and shows what the client sees.
@@ -40,13 +41,10 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(settings: &Settings) -> anyhow::Result<()> {
     println!("Starting two workers (SmolLM2-135M), a router, a gateway and a store …");
-    let engine = [("UNBROKEN_ENGINE", "llama"), ("UNBROKEN_LOG", "warn")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     let layout = Layout {
         bin: settings.bin.clone(),
-        gateways: 1,
-        routers: 1,
-        workers: 2,
-        settings: engine.to_vec(),
+        settings: process::settings(&[("UNBROKEN_ENGINE", "llama"), ("UNBROKEN_LOG", "warn")]),
+        ..Layout::of(1, 1, 2)
     };
     let mut fleet = Fleet::start(&layout).await?;
     both_ready(&fleet).await?;
@@ -114,27 +112,10 @@ async fn read(settings: &Settings, fleet: &mut Fleet, kill_after: Option<usize>)
         text.push_str(piece);
         tokens += 1;
         if Some(tokens) == kill_after {
-            let victim = writer(fleet).await?;
+            let victim = fleet.writer().await?;
             fleet.workers[victim].kill()?;
             killed = Some(Instant::now());
             print!("\x1b[31m[kill -9 {}]\x1b[0m", fleet.workers[victim].name());
         }
     }
-}
-
-/// The worker that writes the answer that runs.
-async fn writer(fleet: &Fleet) -> anyhow::Result<usize> {
-    let mut client = ChatServiceClient::connect(format!("http://{}", fleet.grpc[0])).await?;
-    let mut answers = client.list_answers(ListAnswersRequest {}).await?.into_inner();
-    while let Some(answer) = answers.message().await? {
-        if answer.state == "running" {
-            let at = |address: &std::net::SocketAddr| answer.worker.contains(&address.to_string());
-            return fleet
-                .engine
-                .iter()
-                .position(at)
-                .with_context(|| format!("no worker at {}", answer.worker));
-        }
-    }
-    anyhow::bail!("no answer runs")
 }

@@ -16,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use trial::{
     fleet::{Fleet, Layout},
     nginx::Nginx,
-    process::Process,
+    process::{self, Process},
     report::Report,
 };
 
@@ -33,13 +33,10 @@ impl Bench {
     pub(crate) async fn start(bin: Option<PathBuf>, rounds: usize, only: Option<String>) -> anyhow::Result<Self> {
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?; // thousands of connections, here and in the processes
-        let settings = vec![("UNBROKEN_LOG".to_owned(), "warn".to_owned())];
         let layout = Layout {
             bin,
-            gateways: 1,
-            routers: 1,
-            workers: 1,
-            settings,
+            settings: process::settings(&[("UNBROKEN_LOG", "warn")]),
+            ..Layout::of(1, 1, 1)
         };
         Ok(Self {
             mesh: Fleet::start(&layout).await?,

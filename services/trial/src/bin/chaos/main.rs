@@ -1,26 +1,25 @@
 //! `make chaos`: the promise on trial. Two gateways, two routers, three workers and a store as real processes, a crowd of clients that
 //! read scripted answers, and somebody who kills, freezes and restarts one process at a time, at moments drawn from a seed.
 //!
-//! Every client knows from the text alone which token comes next, so one that is lost, doubled, reordered or misrouted is seen at
-//! the client. Histories are written as JSON lines and then checked ([`history`]). A run prints its seed; the same seed draws the
-//! same victims and moments.
+//! Every client knows from the text alone which token comes next, so one that is lost, doubled, reordered, misrouted, or written by
+//! a worker that was replaced is seen at the client. Histories are written as JSON lines and then checked ([`trial::history`]), and
+//! so is the mesh after each round ([`trial::aftermath`]). A run prints its seed; the same seed draws the same victims and moments.
 
-mod client;
 mod fault;
-mod history;
 
 use std::{io::Write as _, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use trial::{
+    aftermath,
+    client::{self, Ask},
     fleet::{Fleet, Layout},
+    history::History,
+    random::Random,
     report::{Report, percentile},
 };
 
-use crate::{
-    fault::{Fault, Random},
-    history::History,
-};
+use crate::fault::Fault;
 
 /// Kills processes in the middle of answers, and checks that nobody notices.
 #[derive(Parser)]
@@ -29,7 +28,7 @@ struct Settings {
     #[arg(long, env = "UNBROKEN_SEED", default_value_t = 1)]
     seed: u64,
     /// Faults of each kind
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 10)]
     rounds: u32,
     /// Answers that stream at once
     #[arg(long, default_value_t = 100)]
@@ -64,10 +63,8 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     );
     let layout = Layout {
         bin: settings.bin.clone(),
-        gateways: 2,
-        routers: 2,
-        workers: 3,
-        settings: Vec::new(),
+        proxied: true,
+        ..Layout::of(2, 2, 3)
     };
     let mut random = Random::new(settings.seed);
     let mut report = Report::default();
@@ -85,16 +82,21 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
                 writeln!(file, "{}", history.to_json())?;
                 answers += 1;
                 stalls.push(history.stall(GAP).as_secs_f64() * 1e3);
-                if let Err(violation) = history.check(TOKENS) {
+                if let Err(violation) = verdict(&fleet, &history).await? {
                     broken += 1;
                     violations.push(format!("{} in round {round}: {violation}", fault.name()));
                 }
             }
-            if let Err(left) = fault::settled(&fleet).await {
+            if let Err(left) = aftermath::settled(&fleet.router_channels()?).await {
                 violations.push(format!("{} in round {round}: {left}", fault.name()));
             }
         }
-        report.add(fault.name(), "answers lost, doubled, reordered or cut", f64::from(broken), "");
+        report.add(
+            fault.name(),
+            "answers lost, doubled, reordered, cut or not stored once",
+            f64::from(broken),
+            "",
+        );
         report.note(format!("of {answers}"));
         report.at_most(0.0);
         report.add(fault.name(), "stall p99", percentile(stalls.clone(), 0.99), "ms");
@@ -120,18 +122,41 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the client saw, and what the store has.
+async fn verdict(fleet: &Fleet, history: &History) -> anyhow::Result<Result<(), String>> {
+    Ok(match history.check(TOKENS) {
+        Ok(()) => aftermath::stored(&fleet.store_channel()?, history).await,
+        Err(violation) => Err(violation),
+    })
+}
+
 /// One fault in the middle of a crowd of answers.
 async fn round(fleet: &mut Fleet, fault: Fault, round: u32, answers: usize, random: &mut Random) -> anyhow::Result<Vec<History>> {
-    let names = (0..answers).map(|number| format!("{}-{round}-{number}", fault.short()));
-    let clients: Vec<_> = names
-        .map(|id| tokio::spawn(client::read(fleet.http.clone(), id, TOKENS, GAP)))
-        .collect();
+    let store = fleet.store_channel()?;
+    let mut clients = Vec::with_capacity(answers);
+    for number in 0..answers {
+        let ask = Ask {
+            id: format!("{}-{round}-{number}", fault.short()),
+            tokens: TOKENS,
+            gap: GAP,
+            conversation: Some(aftermath::conversation(store.clone()).await?),
+        };
+        let gateways = fleet.http.clone();
+        clients.push(tokio::spawn(async move {
+            let mut histories = Vec::new();
+            for answer in 0..fault.answers_each() {
+                let id = format!("{}-{answer}", ask.id);
+                histories.push(client::read(gateways.clone(), Ask { id, ..ask.clone() }).await);
+            }
+            histories
+        }));
+    }
     let moment = Duration::from_millis(300 + random.below(2000));
     tokio::time::sleep(moment).await;
     fault.strike(fleet, random).await?;
     let mut histories = Vec::with_capacity(answers);
     for client in clients {
-        histories.push(client.await?);
+        histories.extend(client.await?);
     }
     fault.heal(fleet).await?;
     Ok(histories)
