@@ -1,100 +1,35 @@
-//! Processes of the mesh, started as an operator would and gone when their guard goes: also if the test is killed.
+//! The whole mesh in one process, as a newcomer starts it; and where the binaries of this workspace are.
 
-use std::{
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
-};
+use std::path::{Path, PathBuf};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use tempfile::TempDir;
+use trial::process::{Plan, Process, free_ports, settings, sibling};
 
-/// How long anything may take to start: a debug build on a busy machine, and the real model.
-const START: Duration = Duration::from_mins(2);
-
-/// One running process.
-pub(crate) struct Process {
-    name: String,
-    child: Child,
-    log: PathBuf,
-}
-
-impl Process {
-    /// Starts `binary` of this workspace with these settings.
-    pub(crate) fn start(binary: &str, folder: &Path, settings: &[(&str, &str)]) -> Self {
-        let name = format!("{binary}-{}", std::fs::read_dir(folder).unwrap().count());
-        let log = folder.join(format!("{name}.log"));
-        let file = std::fs::File::create(&log).unwrap();
-        // setpriv: the process gets a SIGKILL when this test dies, however it dies.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(executable(binary))
-            .envs(settings.iter().copied())
-            .env("UNBROKEN_LOG_FORMAT", "json")
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        Self { name, child, log }
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
-    }
-
-    /// `kill -9`, and waits until it is gone.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Waits for its own end.
-    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "{} does not end:\n{}", self.name, self.output());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// What it has printed and logged.
-    pub(crate) fn output(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- {} ---\n{}", self.name, self.output());
-        }
-    }
+/// The folder with the binaries of this workspace.
+pub(crate) fn folder() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_unbroken")).parent().unwrap().to_owned()
 }
 
 /// The path of a binary of this workspace.
 pub(crate) fn executable(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_unbroken")).with_file_name(name);
-    assert!(
-        path.exists(),
-        "{} is missing: run the tests of the whole workspace (cargo test --workspace)",
-        path.display()
-    );
-    path
+    sibling(Some(&folder()), name).unwrap()
 }
 
 /// An address that nobody listens on now.
 pub(crate) fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    free_ports(1).unwrap()[0].to_string()
+}
+
+/// Starts the mesh in one process with these settings.
+pub(crate) fn start(folder: &Path, pairs: &[(&str, &str)]) -> Process {
+    let plan = Plan {
+        name: "unbroken".to_owned(),
+        program: executable("unbroken"),
+        arguments: Vec::new(),
+        settings: [settings(pairs), settings(&[("UNBROKEN_LOG_FORMAT", "json")])].concat(),
+        log: folder.join("unbroken.log"),
+    };
+    Process::start(plan).unwrap()
 }
 
 /// The whole mesh in one process.
@@ -123,29 +58,13 @@ impl AllInOne {
             ("UNBROKEN_DATA_DIR", data.as_str()),
         ];
         all.extend(settings);
-        let mut process = Process::start("unbroken", folder.path(), &all);
-        ready(&http, &mut process).await;
+        let mut process = start(folder.path(), &all);
+        process.ready(http.parse().unwrap(), "/ready").await.unwrap();
         Self {
             process,
             http,
             grpc,
             folder,
         }
-    }
-}
-
-/// Waits until the gateway at `http` would answer a first chat.
-pub(crate) async fn ready(http: &str, process: &mut Process) {
-    let deadline = Instant::now() + START;
-    let client = reqwest::Client::new();
-    while !client
-        .get(format!("http://{http}/ready"))
-        .send()
-        .await
-        .is_ok_and(|answer| answer.status() == 200)
-    {
-        assert!(process.child.try_wait().unwrap().is_none(), "it has ended:\n{}", process.output());
-        assert!(Instant::now() < deadline, "not ready:\n{}", process.output());
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
-    processes::{AllInOne, Process, ready},
+    processes::{AllInOne, start},
     stream::{Events, completion},
 };
 
@@ -101,8 +101,8 @@ async fn a_newcomers_first_chats_are_answered_by_a_real_model_that_remembers() {
         grpc,
         folder,
     } = mesh;
-    process.signal(nix::sys::signal::Signal::SIGTERM);
-    assert!(process.wait(Duration::from_secs(30)).success());
+    process.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(process.ended(Duration::from_secs(30)).await.unwrap().success());
     let data = folder.path().join("data").display().to_string();
     let settings = [
         ("UNBROKEN_HTTP", http.as_str()),
@@ -112,8 +112,8 @@ async fn a_newcomers_first_chats_are_answered_by_a_real_model_that_remembers() {
         ("UNBROKEN_DATA_DIR", &data),
         ("UNBROKEN_ENGINE", "scripted"),
     ];
-    let mut again = Process::start("unbroken", folder.path(), &settings);
-    ready(&http, &mut again).await;
+    let mut again = start(folder.path(), &settings);
+    again.ready(http.parse().unwrap(), "/ready").await.unwrap();
     let messages: Value = client
         .get(format!("http://{http}/conversations/{id}/messages"))
         .send()

@@ -2,73 +2,37 @@
 
 use std::time::Duration;
 
-use tempfile::TempDir;
+use trial::{
+    fleet::{Fleet, Layout},
+    process::settings,
+};
 
 use crate::{
-    processes::{AllInOne, Process, free_address, ready},
+    processes::{AllInOne, folder},
     stream::{Events, completion, eventually, oracle, script},
 };
 
 /// A mesh of separate processes.
-struct Mesh {
-    http: String,
-    gateway: Process,
-    workers: Vec<Process>,
-    _others: Vec<Process>,
-    _folder: TempDir,
-}
+struct Mesh(Fleet);
 
 impl Mesh {
     /// Workers with these settings each, a store, a router and a gateway.
     async fn start(workers: &[&[(&str, &str)]]) -> Self {
-        let folder = TempDir::new().unwrap();
-        let data = folder.path().join("data").display().to_string();
-        let (http, grpc, store) = (free_address(), free_address(), free_address());
-        let addresses: Vec<_> = workers.iter().map(|_| free_address()).collect();
-        let workers = workers.iter().zip(&addresses).map(|(settings, address)| {
-            let mut all = vec![("UNBROKEN_WORKER_LISTEN", address.as_str())];
-            all.extend(*settings);
-            Process::start("unbroken-worker", folder.path(), &all)
-        });
-        let workers: Vec<_> = workers.collect();
-        let others = vec![
-            Process::start(
-                "unbroken-store",
-                folder.path(),
-                &[("UNBROKEN_STORE_LISTEN", &store), ("UNBROKEN_DATA_DIR", &data)],
-            ),
-            Process::start(
-                "unbroken-router",
-                folder.path(),
-                &[
-                    ("UNBROKEN_GRPC", &grpc),
-                    ("UNBROKEN_WORKERS", &addresses.join(",")),
-                    ("UNBROKEN_STORE", &store),
-                ],
-            ),
-        ];
-        let mut gateway = Process::start(
-            "unbroken-gateway",
-            folder.path(),
-            &[("UNBROKEN_HTTP", &http), ("UNBROKEN_ROUTERS", &grpc), ("UNBROKEN_STORE", &store)],
-        );
-        ready(&http, &mut gateway).await;
-        Self {
-            http,
-            gateway,
-            workers,
-            _others: others,
-            _folder: folder,
-        }
+        let layout = Layout {
+            bin: Some(folder()),
+            workers: workers.iter().map(|own| settings(own)).collect(),
+            settings: settings(&[("UNBROKEN_LOG_FORMAT", "json")]),
+            ..Layout::of(1, 1, 0)
+        };
+        Self(Fleet::start(&layout).await.unwrap())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.0.http[0])
     }
 
     async fn models(&self) -> Vec<String> {
-        let answer: serde_json::Value = reqwest::get(format!("http://{}/v1/models", self.http))
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let answer: serde_json::Value = reqwest::get(self.url("/v1/models")).await.unwrap().json().await.unwrap();
         answer["data"]
             .as_array()
             .unwrap()
@@ -80,7 +44,7 @@ impl Mesh {
     async fn chat(&self, model: &str, prompt: &str) -> (String, bool) {
         let body = serde_json::json!({"model": model, "stream": true, "messages": [{"role": "user", "content": prompt}]});
         let answer = reqwest::Client::new()
-            .post(format!("http://{}/v1/chat/completions", self.http))
+            .post(self.url("/v1/chat/completions"))
             .json(&body)
             .send()
             .await
@@ -93,20 +57,19 @@ const GAP: Duration = Duration::from_millis(1);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_a_worker_is_killed_between_answers_the_next_comes_from_the_other() {
-    let scripted: &[(&str, &str)] = &[("UNBROKEN_ENGINE", "scripted")];
-    let mut mesh = Mesh::start(&[scripted, scripted]).await;
+    let mut mesh = Mesh::start(&[&[], &[]]).await;
     for number in 0..6 {
         if number == 2 {
-            mesh.workers[0].kill();
+            mesh.0.workers[0].kill().unwrap();
         }
         let id = format!("k{number}");
         assert_eq!(mesh.chat("scripted", &script(&id, 30, GAP)).await, (oracle(&id, 0..30), true));
     }
-    mesh.workers[1].kill();
+    mesh.0.workers[1].kill().unwrap();
     eventually("no worker is left, and that is said at once", async || {
         let body = serde_json::json!({"model": "scripted", "messages": [{"role": "user", "content": "x"}]});
         let answer = reqwest::Client::new()
-            .post(format!("http://{}/v1/chat/completions", mesh.http))
+            .post(mesh.url("/v1/chat/completions"))
             .json(&body)
             .send()
             .await
@@ -121,7 +84,7 @@ async fn a_remote_openai_server_is_a_worker_like_any_other_beside_another_model(
     // The remote server is a mesh of its own: what it serves is OpenAI's API.
     let remote = AllInOne::scripted().await;
     let upstream = format!("http://{}/v1", remote.http);
-    let near: &[(&str, &str)] = &[("UNBROKEN_ENGINE", "scripted"), ("UNBROKEN_SCRIPT_MODEL", "near")];
+    let near: &[(&str, &str)] = &[("UNBROKEN_SCRIPT_MODEL", "near")];
     let mesh = Mesh::start(&[near, &[("UNBROKEN_ENGINE", "openai"), ("UNBROKEN_UPSTREAM", &upstream)]]).await;
     eventually("both models are listed", async || {
         let models = mesh.models().await;
@@ -134,14 +97,14 @@ async fn a_remote_openai_server_is_a_worker_like_any_other_beside_another_model(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_told_to_stop_finishes_its_answers_first() {
-    let mut mesh = Mesh::start(&[&[("UNBROKEN_ENGINE", "scripted")]]).await;
+    let mut mesh = Mesh::start(&[&[]]).await;
     let request = reqwest::Client::new()
-        .get(format!("http://{}/stream", mesh.http))
+        .get(mesh.url("/stream"))
         .query(&[("prompt", script("g", 100, GAP * 10))]);
     let mut events = Events::new(request.send().await.unwrap());
     events.next().await.unwrap();
-    mesh.gateway.signal(nix::sys::signal::Signal::SIGTERM);
+    mesh.0.gateways[0].signal(nix::sys::signal::Signal::SIGTERM).unwrap();
     let (text, done) = crate::stream::tokens(&events.rest().await);
     assert_eq!((text, done), (oracle("g", 1..100), true));
-    assert!(mesh.gateway.wait(Duration::from_secs(10)).success());
+    assert!(mesh.0.gateways[0].ended(Duration::from_secs(10)).await.unwrap().success());
 }

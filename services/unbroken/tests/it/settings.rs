@@ -4,9 +4,9 @@ use std::{process::Command, time::Duration};
 
 use tempfile::TempDir;
 
-use crate::processes::{AllInOne, Process, executable, free_address};
+use crate::processes::{AllInOne, executable, free_address, start};
 
-fn run(settings: &[(&str, &str)]) -> (Option<i32>, String) {
+async fn run(settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let folder = TempDir::new().unwrap();
     let data = folder.path().display().to_string();
     let (http, grpc) = (free_address(), free_address());
@@ -19,8 +19,8 @@ fn run(settings: &[(&str, &str)]) -> (Option<i32>, String) {
         ("UNBROKEN_ENGINE", "scripted"),
     ];
     all.extend(settings);
-    let mut process = Process::start("unbroken", folder.path(), &all);
-    let status = process.wait(Duration::from_mins(1));
+    let mut process = start(folder.path(), &all);
+    let status = process.ended(Duration::from_mins(1)).await.unwrap();
     (status.code(), process.output())
 }
 
@@ -28,7 +28,7 @@ fn run(settings: &[(&str, &str)]) -> (Option<i32>, String) {
 async fn a_port_in_use_is_named_with_its_setting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (code, output) = run(&[("UNBROKEN_HTTP", &address)]);
+    let (code, output) = run(&[("UNBROKEN_HTTP", &address)]).await;
     assert_eq!(code, Some(1), "{output}");
     assert!(
         output.contains("UNBROKEN_HTTP") && output.contains(&address) && output.contains("in use"),
@@ -36,26 +36,26 @@ async fn a_port_in_use_is_named_with_its_setting() {
     );
 }
 
-#[test]
-fn a_wrong_setting_exits_with_64_and_says_which() {
+#[tokio::test]
+async fn a_wrong_setting_exits_with_64_and_says_which() {
     for (name, value) in [
         ("UNBROKEN_GRACE", "soon"),
         ("UNBROKEN_ENGINE", "steam"),
         ("UNBROKEN_THREADS", "many"),
         ("UNBROKEN_DATABASE", "mysql://x"),
     ] {
-        let (code, output) = run(&[(name, value)]);
+        let (code, output) = run(&[(name, value)]).await;
         assert_eq!(code, Some(64), "{name}={value}: {output}");
         assert!(output.contains(value) || output.contains(name), "{output}");
     }
 }
 
-#[test]
-fn a_model_that_is_not_one_is_refused_with_its_path() {
+#[tokio::test]
+async fn a_model_that_is_not_one_is_refused_with_its_path() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("notes.gguf");
     std::fs::write(&path, "this is no model").unwrap();
-    let (code, output) = run(&[("UNBROKEN_ENGINE", "llama"), ("UNBROKEN_MODEL", path.to_str().unwrap())]);
+    let (code, output) = run(&[("UNBROKEN_ENGINE", "llama"), ("UNBROKEN_MODEL", path.to_str().unwrap())]).await;
     assert!(matches!(code, Some(1 | 64)), "{code:?} {output}");
     assert!(output.contains("notes.gguf") && output.to_lowercase().contains("gguf"), "{output}");
 }
@@ -78,7 +78,8 @@ fn every_binary_explains_its_settings() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_that_is_asked_for_is_a_success_and_leaves_the_data() {
     let mut mesh = AllInOne::scripted().await;
-    mesh.process.signal(nix::sys::signal::Signal::SIGTERM);
-    assert!(mesh.process.wait(Duration::from_secs(10)).success(), "{}", mesh.process.output());
+    mesh.process.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
+    let end = mesh.process.ended(Duration::from_secs(10)).await.unwrap();
+    assert!(end.success(), "{}", mesh.process.output());
     assert!(mesh.folder.path().join("data/unbroken.db").exists());
 }

@@ -58,8 +58,8 @@ async fn one_trace_leads_from_the_callers_span_to_the_worker_and_tells_no_conten
         .header("traceparent", CALLER)
         .header("x-request-id", "canary-request");
     assert!(!Events::new(request.send().await.unwrap()).rest().await.is_empty());
-    mesh.process.signal(nix::sys::signal::Signal::SIGTERM);
-    assert!(mesh.process.wait(Duration::from_secs(20)).success());
+    mesh.process.signal(nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(mesh.process.ended(Duration::from_secs(20)).await.unwrap().success());
 
     let ours = || -> Vec<Span> {
         let trace = u128::from_str_radix(&CALLER[3..35], 16).unwrap().to_be_bytes();
