@@ -1,5 +1,7 @@
 //! The short form of `make chaos` and of `make bench`: that they run, and that the promise holds in them.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod simulated;
 
 use std::{path::Path, process::Command};
 
