@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use journal::Writer;
+use journal::{Entries, Writer};
 use proto::v1::{ChoiceEnd, Entry, Failure, Reason, ResumePoint, Usage, entry::Event};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -157,7 +157,7 @@ impl Answer {
 }
 
 /// Tokens of reasoning among the entries that came along from an earlier worker.
-fn thought(entries: &[Entry]) -> u32 {
+fn thought(entries: &Entries<Entry>) -> u32 {
     let thoughts = entries.iter().filter(|entry| matches!(entry.event, Some(Event::Reasoning(_))));
     thoughts.map(|entry| entry.tokens).sum()
 }

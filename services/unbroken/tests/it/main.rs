@@ -5,6 +5,9 @@ mod browser;
 mod cancel;
 mod cluster;
 mod doors;
+#[path = "../../../conversation-store/tests/it/postgres.rs"]
+#[allow(dead_code, reason = "the store's own tests use all of it")]
+mod postgres;
 mod processes;
 mod real_model;
 mod resume;

@@ -8,6 +8,7 @@ use trial::{
 };
 
 use crate::{
+    postgres,
     processes::{AllInOne, folder},
     stream::{Events, completion, eventually, oracle, script},
 };
@@ -107,4 +108,41 @@ async fn a_gateway_that_is_told_to_stop_finishes_its_answers_first() {
     let (text, done) = crate::stream::tokens(&events.rest().await);
     assert_eq!((text, done), (oracle("g", 1..100), true));
     assert!(mesh.0.gateways[0].ended(Duration::from_secs(10)).await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conversations_in_postgresql_are_whole_though_a_worker_is_killed() {
+    let database = postgres::shared().await.database().await;
+    let layout = Layout {
+        bin: Some(folder()),
+        settings: settings(&[("UNBROKEN_DATABASE", &database)]),
+        ..Layout::of(1, 1, 2)
+    };
+    let mut mesh = Mesh(Fleet::start(&layout).await.unwrap());
+    let client = reqwest::Client::new();
+    let (chat, conversations) = (mesh.url("/chat"), mesh.url("/conversations"));
+    let say = async |number: u32| {
+        let made = client.post(&conversations).json(&serde_json::json!({"title": "t"})).send().await.unwrap();
+        let id = made.json::<serde_json::Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
+        let body = serde_json::json!({"message": script(&format!("p{number}"), 100, GAP * 10), "conversation_id": id});
+        let answer = client.post(&chat).json(&body).send().await.unwrap();
+        (number, id, answer.json::<serde_json::Value>().await.unwrap())
+    };
+    let answers = futures_util::future::join_all((0..6).map(say));
+    let kill = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        mesh.0.workers[0].kill().unwrap();
+    };
+    let (answers, ()) = tokio::join!(answers, kill);
+    for (number, id, answer) in answers {
+        let text = oracle(&format!("p{number}"), 0..100);
+        assert_eq!(answer["message"]["content"], *text, "{answer}");
+        let messages = format!("{conversations}/{id}/messages");
+        eventually("the turn is stored, once", async || {
+            let stored: serde_json::Value = client.get(&messages).send().await.unwrap().json().await.unwrap();
+            let stored = stored["data"].as_array().unwrap();
+            stored.len() == 2 && stored[1]["content"] == *text
+        })
+        .await;
+    }
 }
