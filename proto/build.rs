@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .boxed(".chat.v1.Entry.event.finished")
         .boxed(".chat.v1.Entry.event.failed")
         .boxed(".chat.v1.Entry.event.cancelled")
+        .boxed(".chat.v1.Entry.end")
         .boxed(".chat.v1.ChatCommand.command.start")
         .boxed(".chat.v1.EngineCommand.command.start")
         .boxed(".chat.v1.GenerateResponse.request")

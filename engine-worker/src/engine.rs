@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use proto::v1::{EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model};
 
 use crate::answer::Answer;
@@ -56,6 +57,14 @@ pub trait Prepared: Send {
 
     /// Begins. Returns at once; entries follow through `answer`, which is dropped at its end.
     fn begin(self: Box<Self>, answer: Answer);
+
+    /// Brings the KV cache to where the answer begins, and makes nothing. An engine without a cache of its own is warm.
+    ///
+    /// # Errors
+    /// The engine failed at it.
+    fn warm(self: Box<Self>) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// What an engine tells of itself for the worker's load.

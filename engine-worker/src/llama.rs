@@ -19,9 +19,12 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use journal::{Journal, Limits};
 use parking_lot::Mutex;
-use proto::v1::{EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model, Reason};
+use proto::v1::{EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model, Reason, entry::Event};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::Answer,
@@ -228,6 +231,15 @@ fn refusal(error: &TrySendError<Command>) -> Failure {
     }
 }
 
+fn start(commands: &SyncSender<Command>, work: Work, answer: Answer) {
+    if let Err(error) = commands.try_send(Command::Start(Box::new(Start { work, answer }))) {
+        let failure = refusal(&error);
+        if let TrySendError::Full(Command::Start(start)) | TrySendError::Disconnected(Command::Start(start)) = error {
+            start.answer.fail(failure);
+        }
+    }
+}
+
 /// An answer that can begin.
 struct Ready {
     work: Work,
@@ -249,12 +261,26 @@ impl Prepared for Ready {
     }
 
     fn begin(self: Box<Self>, answer: Answer) {
-        let start = Box::new(Start { work: self.work, answer });
-        if let Err(error) = self.commands.try_send(Command::Start(start)) {
-            let failure = refusal(&error);
-            if let TrySendError::Full(Command::Start(start)) | TrySendError::Disconnected(Command::Start(start)) = error {
-                start.answer.fail(failure);
+        start(&self.commands, self.work, answer);
+    }
+
+    fn warm(self: Box<Self>) -> BoxFuture<'static, Result<(), Failure>> {
+        let work = Work { warms: true, ..self.work };
+        let commands = self.commands;
+        Box::pin(async move {
+            let journal = Journal::new(Limits::default());
+            let writer = journal
+                .claim(1)
+                .map_err(|error| Failure::new(Reason::Internal, format!("an empty journal refused its writer: {error}")))?;
+            let mut reader = journal.reader(0);
+            let cancel = CancellationToken::new();
+            let _cancels = cancel.clone().drop_guard(); // nobody waits any more
+            start(&commands, work, Answer::new(writer, cancel, 0, &[], None));
+            let ended = reader.read(1).await.and_then(|mut entries| entries.pop());
+            match ended.and_then(|entry| entry.event) {
+                Some(Event::Failed(failure)) => Err(*failure),
+                _ => Ok(()),
             }
-        }
+        })
     }
 }

@@ -5,6 +5,7 @@
 
 mod answers;
 mod exchange;
+mod hold;
 mod load;
 mod opening;
 mod single;
@@ -17,7 +18,7 @@ use proto::{
     MAX_DECODED_MESSAGE, MAX_ENCODED_MESSAGE,
     v1::{
         AbortRequest, AbortResponse, AttachRequest, EmbedRequest, EmbedResponse, EngineCommand, Failure, GenerateRequest,
-        ListModelsRequest, ListModelsResponse, Load, Reason, WatchLoadRequest, engine_service_server::EngineService,
+        ListModelsRequest, ListModelsResponse, Load, Reason, WarmResponse, WatchLoadRequest, engine_service_server::EngineService,
         engine_service_server::EngineServiceServer,
     },
 };
@@ -104,6 +105,11 @@ impl EngineService for Service {
 
     async fn bi_generate(&self, request: Request<Streaming<EngineCommand>>) -> Result<Response<Exchange>, Status> {
         Ok(Response::new(Exchange::new(Arc::clone(&self.answers), request.into_inner())))
+    }
+
+    async fn warm(&self, request: Request<GenerateRequest>) -> Result<Response<WarmResponse>, Status> {
+        self.answers.warm(request.into_inner()).await?;
+        Ok(Response::new(WarmResponse {}))
     }
 
     async fn abort(&self, request: Request<AbortRequest>) -> Result<Response<AbortResponse>, Status> {

@@ -91,7 +91,9 @@ fn status(reason: Reason) -> StatusCode {
         Reason::ModelNotFound | Reason::NotFound => StatusCode::NOT_FOUND,
         Reason::Conflict => StatusCode::CONFLICT,
         Reason::Expired => StatusCode::GONE,
-        Reason::QueueFull | Reason::Unavailable | Reason::StoreUnavailable | Reason::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::QueueFull | Reason::Unavailable | Reason::StoreUnavailable | Reason::Draining | Reason::Moved => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Reason::WorkerLost | Reason::Upstream | Reason::Interrupted => StatusCode::BAD_GATEWAY,
         Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -166,7 +168,7 @@ mod tests {
 
     #[test]
     fn only_faults_of_the_request_blame_the_request() {
-        for number in 0..=17 {
+        for number in 0..=18 {
             let reason = Reason::try_from(number).unwrap();
             let refusal = Refusal::from(Failure::new(reason, "no"));
             assert_eq!(

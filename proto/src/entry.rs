@@ -70,7 +70,8 @@ impl Entry {
             .iter()
             .map(|one| size_of_val(one) * (1 + one.top.len()) + 2 * one.token.len())
             .sum();
-        size_of::<Self>() + self.token.capacity() + self.token_ids.capacity() * size_of::<u32>() + event + logprobs
+        let end = self.end.as_ref().map_or(0, |end| size_of_val(&**end) + end.stop.len());
+        size_of::<Self>() + self.token.capacity() + self.token_ids.capacity() * size_of::<u32>() + event + logprobs + end
     }
 }
 

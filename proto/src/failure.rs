@@ -29,6 +29,7 @@ impl Reason {
             Self::Unsupported => "unsupported",
             Self::Conflict => "conflict",
             Self::Limit => "limit_exceeded",
+            Self::Moved => "moved",
         }
     }
 
@@ -40,7 +41,9 @@ impl Reason {
             Self::ModelNotFound | Self::NotFound => Code::NotFound,
             Self::Expired => Code::FailedPrecondition,
             Self::QueueFull | Self::Limit => Code::ResourceExhausted,
-            Self::Unavailable | Self::StoreUnavailable | Self::Draining | Self::WorkerLost | Self::Upstream => Code::Unavailable,
+            Self::Unavailable | Self::StoreUnavailable | Self::Draining | Self::WorkerLost | Self::Upstream | Self::Moved => {
+                Code::Unavailable
+            }
             Self::Timeout => Code::DeadlineExceeded,
             Self::Interrupted => Code::DataLoss,
             Self::Unsupported => Code::Unimplemented,

@@ -35,6 +35,8 @@ pub(super) struct Work {
     pub(super) sampling: sample::Settings,
     /// How many alternatives to report, if log probabilities are wanted.
     pub(super) logprobs: Option<usize>,
+    /// Only the cache is to be brought there.
+    pub(super) warms: bool,
 }
 
 impl Work {
@@ -84,6 +86,7 @@ impl Work {
             choices,
             sampling,
             logprobs,
+            warms: false,
         })
     }
 }

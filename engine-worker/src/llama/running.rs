@@ -17,6 +17,10 @@ pub(super) struct Running {
     pub(super) ended: Vec<ChoiceEnd>,
     pub(super) sampling: sample::Settings,
     pub(super) logprobs: Option<usize>,
+    /// It makes nothing: it ends as soon as its tokens are in the cache.
+    pub(super) warms: bool,
+    /// It has several choices, so that the end of each is told when it comes.
+    pub(super) many: bool,
     /// Tokens of the prompt that its lanes share.
     pub(super) shared: usize,
     pub(super) over: Option<Over>,
@@ -46,6 +50,10 @@ impl Running {
             return;
         };
         let choice = &mut lane.choice;
+        if self.warms {
+            choice.end();
+            return;
+        }
         let place = Place {
             settings: &self.sampling,
             counts: &choice.counts,
@@ -72,7 +80,7 @@ impl Running {
                 released(choice, text)
             }
         };
-        if let Some(entry) = entry
+        if let Some(entry) = with_end(entry, choice, self.many)
             && self.answer.push(entry).is_err()
         {
             self.over = Some(Over::Dropped);
@@ -86,6 +94,21 @@ pub(super) fn lanes(running: &[Running]) -> impl Iterator<Item = (usize, usize, 
         .iter()
         .enumerate()
         .flat_map(|(answer, running)| running.lanes.iter().enumerate().map(move |(index, lane)| (answer, index, lane)))
+}
+
+/// The entry, with the end of its choice if that came and others go on: then there is an entry in any case.
+fn with_end(entry: Option<Entry>, choice: &Choice, many: bool) -> Option<Entry> {
+    let Some(end) = choice.end.clone().filter(|_| many) else {
+        return entry;
+    };
+    let entry = entry.unwrap_or_else(|| Entry {
+        choice: choice.index,
+        ..Entry::default()
+    });
+    Some(Entry {
+        end: Some(Box::new(end)),
+        ..entry
+    })
 }
 
 /// An entry for text that was held, if there is any.

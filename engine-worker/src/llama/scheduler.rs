@@ -172,7 +172,9 @@ impl<'model> Scheduler<'model> {
             choices,
             sampling,
             logprobs,
+            warms,
         } = work;
+        let many = choices.len() > 1;
         let (mut lanes, mut ended): (Vec<Lane>, Vec<ChoiceEnd>) = (Vec::new(), Vec::new());
         let shared = prompt.len() - 1;
         for choice in choices {
@@ -203,6 +205,8 @@ impl<'model> Scheduler<'model> {
             ended,
             sampling,
             logprobs,
+            warms,
+            many,
             shared,
             over,
         });

@@ -1,6 +1,6 @@
 //! What one answer of the script will be, decided before it begins: every entry at every place, its pace and its faults.
 //!
-//! Pure. All choices have the same length, so entry `p` of the journal is token `p / n` of choice `p % n`; going on at a position is
+//! Pure. The choices step together: token `i` of each that has so many, in their order, then token `i + 1`. Going on at a position is
 //! therefore the same as having come there.
 
 use std::time::Duration;
@@ -108,12 +108,33 @@ impl Plan {
 
     /// The journal's length without the terminal entry.
     pub(super) fn entries(&self) -> u32 {
-        self.longest().saturating_mul(self.choices)
+        (0..self.choices).map(|choice| self.length(choice)).fold(0, u32::saturating_add)
     }
 
-    /// The token of a choice, and the choice, that stand at a position of the journal.
+    /// The token of a choice, and the choice, that stand at a position of the journal; past its end, the token after the last.
     pub(super) fn place(&self, position: u32) -> (u32, u32) {
-        (position / self.choices, position % self.choices)
+        if self.choices == 1 {
+            return (position, 0);
+        }
+        let mut left = position as usize;
+        for index in 0..self.tokens {
+            let mut choices = (0..self.choices).filter(|&choice| index < self.length(choice));
+            let stepping = choices.clone().count();
+            if stepping == 0 {
+                return (index, 0);
+            }
+            if let Some(choice) = choices.nth(left) {
+                return (index, choice);
+            }
+            left -= stepping;
+        }
+        (self.tokens, 0)
+    }
+
+    /// How many tokens a choice has.
+    pub(super) fn length(&self, choice: u32) -> u32 {
+        let cut = self.cuts.get(choice as usize).and_then(Option::as_ref);
+        cut.map_or(self.tokens, |cut| cut.tokens)
     }
 
     /// The entry of token `index` of `choice`.
@@ -126,6 +147,9 @@ impl Plan {
             choice,
             ..Entry::default()
         };
+        if self.choices > 1 && index + 1 == self.length(choice) {
+            entry.end = Some(Box::new(self.end(choice)));
+        }
         if let Some(top) = self.logprobs {
             entry.logprobs.push(self.logprob(index, choice, top));
         }
@@ -141,12 +165,16 @@ impl Plan {
 
     /// How the choices end.
     pub(super) fn ends(&self) -> Vec<ChoiceEnd> {
-        let end = |(choice, cut): (u32, &Option<Cut>)| ChoiceEnd {
+        (0..self.choices).map(|choice| self.end(choice)).collect()
+    }
+
+    fn end(&self, choice: u32) -> ChoiceEnd {
+        let cut = self.cuts.get(choice as usize).and_then(Option::as_ref);
+        ChoiceEnd {
             choice,
             reason: if cut.is_some() { FinishReason::Stop } else { self.reason }.into(),
-            stop: cut.as_ref().map(|cut| cut.stop.clone()).unwrap_or_default(),
-        };
-        (0..).zip(&self.cuts).map(end).collect()
+            stop: cut.map(|cut| cut.stop.clone()).unwrap_or_default(),
+        }
     }
 
     fn text(&self, index: u32, choice: u32) -> String {
@@ -157,12 +185,6 @@ impl Plan {
             text.insert_str(text.trim_end().len(), &format!("@{epoch}"));
         }
         text
-    }
-
-    fn longest(&self) -> u32 {
-        // All choices step together; one that met its stop string says nothing more while the others go on.
-        let length = |cut: &Option<Cut>| cut.as_ref().map_or(self.tokens, |cut| cut.tokens);
-        self.cuts.iter().map(length).max().unwrap_or(self.tokens)
     }
 
     /// The pieces of a function call whose arguments are `{"text":"…"}`.
@@ -209,6 +231,7 @@ impl Plan {
     fn check_resume(&self, resume: &[ResumePoint]) -> Result<(), Failure> {
         let wrong = |message: String| Err(Failure::invalid("resume", message));
         let mut made = 0u32;
+        let (index, stepping) = self.place(self.position);
         for point in resume {
             if point.choice >= self.choices {
                 return wrong(format!("choice {} is resumed, and the request has {}", point.choice, self.choices));
@@ -223,11 +246,19 @@ impl Plan {
                 }
             }
             let tokens = u32::try_from(point.token_ids.len()).unwrap_or(u32::MAX);
-            let expected = self.position.saturating_add(self.choices - 1).saturating_sub(point.choice) / self.choices;
+            let expected = self.length(point.choice).min(index + u32::from(point.choice < stepping));
             if tokens != expected {
                 return wrong(format!(
                     "choice {} has {tokens} tokens; before position {} it has {expected}",
                     point.choice, self.position
+                ));
+            }
+            if self.choices > 1 && point.end.is_some() != (tokens == self.length(point.choice)) {
+                return wrong(format!(
+                    "choice {} has {tokens} of its {} tokens, and its end is {}said",
+                    point.choice,
+                    self.length(point.choice),
+                    if point.end.is_some() { "" } else { "not " }
                 ));
             }
             let text = (0..tokens).map(|index| self.text(index, point.choice));

@@ -90,6 +90,9 @@ struct Running {
     answer: Answer,
     /// The position of its next entry.
     next: u32,
+    /// The token that each choice makes in the next step, and the first choice that does.
+    index: u32,
+    choice: u32,
     due: Instant,
 }
 
@@ -166,7 +169,15 @@ impl Scheduler {
             due = self.next_step(due, plan.gap);
         }
         let next = plan.position;
-        self.running.push(Reverse(Box::new(Running { plan, answer, next, due })));
+        let (index, choice) = plan.place(next);
+        self.running.push(Reverse(Box::new(Running {
+            plan,
+            answer,
+            next,
+            index,
+            choice,
+            due,
+        })));
         true
     }
 
@@ -245,7 +256,7 @@ impl Running {
     fn step(&mut self) -> Step {
         let entries = self.plan.entries();
         if self.next < entries {
-            let (index, mut choice) = self.plan.place(self.next);
+            let index = self.index;
             let faults = self.plan.faults;
             if faults.die == Some(index) {
                 std::process::abort();
@@ -256,14 +267,18 @@ impl Running {
             if faults.fail == Some(index) {
                 return Step::Broken;
             }
-            while choice < self.plan.choices {
+            for choice in self.choice..self.plan.choices {
+                if index >= self.plan.length(choice) {
+                    continue;
+                }
                 let entry: Entry = self.plan.entry(index, choice);
                 if self.answer.push(entry).is_err() {
                     return Step::Over;
                 }
                 self.next += 1;
-                choice += 1;
             }
+            self.index += 1;
+            self.choice = 0;
         }
         if self.next >= entries { Step::Whole } else { Step::Next }
     }

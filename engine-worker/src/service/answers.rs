@@ -144,7 +144,7 @@ impl Answers {
     /// Ends an answer, if its epoch is at most `epoch` (0: whatever it is). Says whether it ran.
     pub(super) fn abort(&self, stream_id: &str, epoch: u32) -> bool {
         match self.find(stream_id) {
-            Some(record) if epoch == 0 || record.epoch <= epoch => self.abort_record(&record),
+            Some(record) if epoch == 0 || record.epoch() <= epoch => self.abort_record(&record),
             _ => false,
         }
     }

@@ -23,6 +23,7 @@ use tokio::{runtime::Handle, time::timeout};
 use tonic::{Status, Streaming};
 
 use super::answers::{Answers, Attached, Attendance, Record, Starting};
+use super::hold::{Hold, Notices};
 use super::opening::Opening;
 
 /// The most entries of one response: a reader that begins far behind leaves turns to the others.
@@ -44,6 +45,8 @@ pub struct Exchange {
     starts: FuturesUnordered<Abortable<Start>>,
     calls: HashMap<u32, Call>,
     readers: Readers<Entry>,
+    /// Which calls have lost their answers to another router.
+    notices: Arc<Notices>,
     /// Responses that are not entries: heads and refusals.
     replies: VecDeque<GenerateResponse>,
     burst: u32,
@@ -57,8 +60,16 @@ struct Closing {
 
 /// What an exchange knows of one of its calls.
 enum Call {
-    Starting { record: Arc<Record>, abort: AbortHandle },
-    Reading { attendance: Attendance, opening: Opening },
+    Starting {
+        record: Arc<Record>,
+        abort: AbortHandle,
+        hold: Arc<Hold>,
+    },
+    Reading {
+        attendance: Attendance,
+        opening: Opening,
+        hold: Arc<Hold>,
+    },
 }
 
 impl Exchange {
@@ -72,6 +83,7 @@ impl Exchange {
             starts: FuturesUnordered::new(),
             calls: HashMap::new(),
             readers: Readers::default(),
+            notices: Arc::default(),
             replies: VecDeque::new(),
             burst: 0,
         }
@@ -95,9 +107,24 @@ impl Exchange {
                 break;
             }
         }
+        while let Some(call) = self.notices.poll(context) {
+            if self.calls.contains_key(&call) {
+                self.replies.push_back(GenerateResponse {
+                    call,
+                    disowned: true,
+                    ..GenerateResponse::default()
+                });
+            }
+        }
         while let Poll::Ready(Some(started)) = self.starts.poll_next_unpin(context) {
             match started {
-                Ok((call, Ok(attached))) => self.read(call, attached, Opening::Head),
+                Ok((call, Ok(attached))) => {
+                    let hold = match self.calls.remove(&call) {
+                        Some(Call::Starting { hold, .. }) => hold,
+                        _ => Hold::new(&self.notices, call),
+                    };
+                    self.read(call, attached, Opening::Head, hold);
+                }
                 Ok((call, Err(failure))) => {
                     self.calls.remove(&call);
                     self.refuse(call, failure);
@@ -126,7 +153,10 @@ impl Exchange {
                 Err(failure) => self.refuse(call, failure),
             },
             Some(Command::Attach(request)) => match self.answers.attach(&request) {
-                Ok(attached) => self.read(call, attached, Opening::of(&request)),
+                Ok(attached) => {
+                    let hold = Hold::new(&self.notices, call);
+                    self.read(call, attached, Opening::of(&request), hold);
+                }
                 Err(failure) => self.refuse(call, failure),
             },
             Some(Command::Detach(_)) => {
@@ -136,10 +166,16 @@ impl Exchange {
                 }
             }
             Some(Command::Cancel(_)) => match self.calls.get(&call) {
+                Some(Call::Reading { hold, .. } | Call::Starting { hold, .. }) if hold.is_lost() => {} // it is another router's
                 Some(Call::Reading { attendance, .. }) => attendance.abort(),
                 Some(Call::Starting { record, .. }) => _ = self.answers.abort_record(record),
                 None => {} // it has ended already
             },
+            Some(Command::Own(own)) => {
+                if let Some(Call::Reading { attendance, hold, .. }) = self.calls.get(&call) {
+                    attendance.record().take_over(Arc::clone(hold), own.epoch);
+                }
+            }
             None => self.refuse(call, Failure::invalid("command", "the command is missing")),
         }
     }
@@ -147,9 +183,11 @@ impl Exchange {
     fn start(&mut self, call: u32, starting: Starting) {
         let (abort, registration) = AbortHandle::new_pair();
         let record = starting.record();
+        let hold = Hold::new(&self.notices, call);
+        record.hold(Arc::clone(&hold));
         let start: Start = Box::pin(async move { (call, starting.begin().await) });
         self.starts.push(Abortable::new(start, registration));
-        self.calls.insert(call, Call::Starting { record, abort });
+        self.calls.insert(call, Call::Starting { record, abort, hold });
     }
 
     fn refuse(&mut self, call: u32, failure: Failure) {
@@ -161,19 +199,20 @@ impl Exchange {
     }
 
     /// Reads an answer for `call` from now on. Its head goes first, if it is known yet.
-    fn read(&mut self, call: u32, attached: Attached, mut opening: Opening) {
+    fn read(&mut self, call: u32, attached: Attached, mut opening: Opening, hold: Arc<Hold>) {
         let Attached { attendance, reader } = attached;
         let mut response = GenerateResponse {
             call,
             position: attendance.record().position(reader.next()),
             ..GenerateResponse::default()
         };
-        if attendance.record().head().is_some() {
+        if attendance.record().has_begun() {
             opening.write(attendance.record(), &mut response);
             self.replies.push_back(response);
         }
         self.readers.insert(call, reader);
-        self.calls.insert(call, Call::Reading { attendance, opening });
+        let reading = Call::Reading { attendance, opening, hold };
+        self.calls.insert(call, reading);
     }
 
     fn poll_entries(&mut self, context: &Context<'_>) -> Poll<GenerateResponse> {
@@ -182,7 +221,7 @@ impl Exchange {
             let Poll::Ready(delivered) = self.readers.poll_read(context, BATCH, copy) else {
                 return Poll::Pending;
             };
-            let Some(Call::Reading { attendance, opening }) = self.calls.get_mut(&delivered.call) else {
+            let Some(Call::Reading { attendance, opening, .. }) = self.calls.get_mut(&delivered.call) else {
                 continue;
             };
             let record = attendance.record();

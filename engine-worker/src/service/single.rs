@@ -60,7 +60,7 @@ impl Stream for Single {
     type Item = Result<GenerateResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.opening != Opening::Told && self.attendance.record().head().is_some() {
+        if self.opening != Opening::Told && self.attendance.record().has_begun() {
             return Poll::Ready(Some(Ok(self.response(Vec::new()))));
         }
         let entries = ready!(self.reader.poll_read(context, BATCH, |_, entries| entries.to_vec()));

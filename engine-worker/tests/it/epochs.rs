@@ -126,3 +126,81 @@ async fn an_abort_for_an_older_epoch_leaves_a_newer_one_alone() {
     assert!(!abort(2).await);
     assert!(abort(3).await);
 }
+
+#[tokio::test]
+async fn the_router_that_takes_an_answer_over_can_end_it_and_the_one_before_cannot() {
+    let worker = Worker::scripted(&seats(1), bounds());
+    let (mut first, mut second, mut third) = (worker.exchange().await, worker.exchange().await, worker.exchange().await);
+    first.start(1, ask("a", SCRIPT)).await;
+    first.tokens(1, 3).await;
+    second.attach(1, "a", 0).await;
+    second.tokens(1, 3).await;
+    second.own(1, 2).await;
+    first.disowned(1).await;
+    third.attach(1, "a", 0).await;
+    assert_eq!(third.begun(1).await.head.as_ref().unwrap().epoch, 2);
+    third.own(1, 2).await;
+    third.disowned(1).await; // it came too late for that epoch
+    for late in [&mut first, &mut third] {
+        late.cancel(1).await;
+        late.start(9, ask("", "")).await;
+        late.end(9).await; // it is refused, and so the cancel before it was heard
+    }
+    let mut client = worker.client().await;
+    let stale = AbortRequest {
+        stream_id: "a".to_owned(),
+        epoch: 1,
+    };
+    assert!(!client.abort(stale).await.unwrap().into_inner().was_running);
+    let made = first.got[&1].tokens();
+    assert!(!first.tokens(1, made + 3).await.is_over(), "who was disowned reads on");
+    second.cancel(1).await;
+    assert!(second.end(1).await.is_cancelled());
+}
+
+#[tokio::test]
+async fn choices_that_have_ended_stay_ended_where_the_others_go_on() {
+    let worker = Worker::scripted(&seats(3), bounds());
+    let mut whole_request = ask("whole", "id=r tokens=14 gap_us=0");
+    let chat = whole_request.request.as_mut().unwrap();
+    chat.n = 3;
+    chat.sampling.get_or_insert_default().stop = vec![Oracle::named("r").text(1, 5).trim().to_owned()];
+    let mut exchange = worker.exchange().await;
+    exchange.start(0, whole_request.clone()).await;
+    let unbroken = exchange.end(0).await.entries.clone();
+    let ended: Vec<usize> = (0..unbroken.len()).filter(|&at| unbroken[at].end.is_some()).collect();
+    assert_eq!(ended.len(), 3);
+    assert!(ended[0] + 8 < ended[1], "one choice ends long before the others: {ended:?}");
+    let Some(Event::Finished(finished)) = &unbroken.last().unwrap().event else {
+        panic!()
+    };
+    assert!(finished.choices.iter().any(|end| !end.stop.is_empty()));
+    for position in 1..unbroken.len() {
+        let made = &unbroken[..position];
+        let point = |choice: u32| {
+            let own = || made.iter().filter(move |entry| entry.choice == choice);
+            ResumePoint {
+                choice,
+                token_ids: own().flat_map(|entry| entry.token_ids.clone()).collect(),
+                text: own().map(|entry| entry.token.as_str()).collect(),
+                end: own().find_map(|entry| entry.end.as_deref().cloned()),
+            }
+        };
+        let call = u32::try_from(position).unwrap();
+        let request = GenerateRequest {
+            stream_id: format!("cut {position}"),
+            position: call,
+            resume: (0..3).map(point).collect(),
+            ..whole_request.clone()
+        };
+        exchange.start(call, request.clone()).await;
+        assert_eq!(exchange.end(call).await.entries, unbroken[position..], "cut at {position}");
+        if made.iter().any(|entry| entry.end.is_some()) {
+            let mut forgetful = request;
+            "forgetful".clone_into(&mut forgetful.stream_id);
+            forgetful.resume.iter_mut().for_each(|point| point.end = None);
+            exchange.start(1000 + call, forgetful).await;
+            assert_eq!(exchange.end(1000 + call).await.refused.as_ref().unwrap().param, "resume");
+        }
+    }
+}

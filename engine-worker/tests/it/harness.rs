@@ -10,7 +10,7 @@ use engine_worker::{
     service::Bounds,
 };
 use proto::v1::{
-    AttachRequest, Cancel, ChatRequest, Detach, EngineCommand, Entry, Failure, GenerateRequest, GenerateResponse, Head, Load,
+    AttachRequest, Cancel, ChatRequest, Detach, EngineCommand, Entry, Failure, GenerateRequest, GenerateResponse, Head, Load, Own,
     WatchLoadRequest, engine_command::Command, engine_service_client::EngineServiceClient, entry::Event,
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -97,6 +97,7 @@ pub(crate) struct Got {
     pub(crate) first: u32,
     pub(crate) entries: Vec<Entry>,
     pub(crate) refused: Option<Failure>,
+    pub(crate) disowned: bool,
 }
 
 impl Got {
@@ -118,6 +119,7 @@ impl Got {
             self.entries.push(entry);
         }
         self.refused = response.refused;
+        self.disowned |= response.disowned;
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -203,6 +205,17 @@ impl Exchange {
 
     pub(crate) async fn cancel(&mut self, call: u32) {
         self.send(call, Command::Cancel(Cancel {})).await;
+    }
+
+    pub(crate) async fn own(&mut self, call: u32, epoch: u32) {
+        self.send(call, Command::Own(Own { epoch })).await;
+    }
+
+    /// Reads until `call` is told that its answer is another router's.
+    pub(crate) async fn disowned(&mut self, call: u32) {
+        while !self.got.get(&call).is_some_and(|got| got.disowned) {
+            assert!(self.read().await, "the exchange ended");
+        }
     }
 
     pub(crate) async fn detach(&mut self, call: u32) {

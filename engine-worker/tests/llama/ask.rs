@@ -137,7 +137,10 @@ pub(crate) fn resume(request: &ChatRequest, made: &[Entry]) -> GenerateRequest {
             .flat_map(|entry| entry.token_ids.clone())
             .collect(),
         text: text(made, choice),
-        end: None,
+        end: made
+            .iter()
+            .filter(|entry| entry.choice == choice)
+            .find_map(|entry| entry.end.as_deref().cloned()),
     });
     GenerateRequest {
         epoch: 2,

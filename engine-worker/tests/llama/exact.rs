@@ -168,3 +168,22 @@ async fn an_answer_among_others_is_the_one_that_it_would_be_alone() {
         }
     }
 }
+
+#[tokio::test]
+async fn choices_that_have_ended_stay_ended_where_the_others_go_on() {
+    let request = ChatRequest {
+        n: 3,
+        ..seeded("Tell me of the sea.", 12, 5)
+    };
+    let engine = engine(3).await;
+    let free = ask(&engine, &request).await;
+    let (said, others) = (text(&free, 1), text(&free, 0) + &text(&free, 2));
+    let own = said.split(' ').skip(2).find(|word| !word.is_empty() && !others.contains(word));
+    let met = own.unwrap().to_owned(); // a word that only one of the choices says
+    let request = with_sampling(request, |sampling| sampling.stop = vec![met]);
+    let entries = ask(&engine, &request).await;
+    let ended: Vec<usize> = (0..entries.len()).filter(|&at| entries[at].end.is_some()).collect();
+    assert_eq!(ended.len(), 3, "the end of each choice is told when it comes");
+    assert!(ended[0] + 2 < ended[2], "they end at different times: {ended:?}");
+    cut(&request, 2).await;
+}

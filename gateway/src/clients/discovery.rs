@@ -13,6 +13,8 @@ use crate::Settings;
 
 /// How an address that stands for many begins.
 const DNS: &str = "dns:///";
+/// How often it is looked whether a router is stopping and its readers can go to another: a reader does not notice so little.
+const LOOK: Duration = Duration::from_millis(50);
 /// How often a router whose address has gone is looked at, whether it still has answers.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -46,6 +48,11 @@ impl Routers {
             drain: drain.clone(),
             stop: stop.clone(),
         });
+        let look = Arc::clone(&routers).empty_the_draining();
+        let until = stop.clone();
+        drain.spawn(async move {
+            until.run_until_cancelled(look).await;
+        });
         routers.become_these(&routers.fixed.iter().cloned().collect())?;
         if !routers.names.is_empty() {
             let resolve = Arc::clone(&routers).resolve(settings.gateway_dns_interval);
@@ -55,6 +62,20 @@ impl Routers {
             });
         }
         Ok(routers)
+    }
+
+    /// Moves the readers of routers that are stopping to others, for ever. Where there is no other they stay: a router that is stopping
+    /// finishes what is read from it.
+    async fn empty_the_draining(self: Arc<Self>) {
+        loop {
+            sleep(LOOK).await;
+            let all = self.all();
+            if has_room(&all) {
+                all.iter()
+                    .filter(|router| router.is_draining())
+                    .for_each(|router| router.send_away());
+            }
+        }
     }
 
     /// All of them.
@@ -95,8 +116,12 @@ impl Routers {
         *self.all.write() = stay.into();
         for router in leave {
             tracing::info!(router = router.address(), "router left");
+            let others = self.all();
             self.drain.spawn(async move {
                 while router.answers() > 0 {
+                    if router.is_draining() && has_room(&others) {
+                        router.send_away();
+                    }
                     sleep(LEAVE).await;
                 }
                 router.stop();
@@ -104,6 +129,12 @@ impl Routers {
         }
         Ok(())
     }
+}
+
+/// Whether one of these takes readers.
+fn has_room(routers: &[Arc<Router>]) -> bool {
+    let takes = |router: &Arc<Router>| router.is_live() && router.status().is_some_and(|status| !status.draining);
+    routers.iter().any(takes)
 }
 
 #[cfg(test)]

@@ -137,6 +137,29 @@ impl Exchange {
         }
     }
 
+    /// Sends all readers whose answers have begun elsewhere. The router is told that they are not gone: it keeps their answers until
+    /// another router has taken them over.
+    pub(crate) fn send_away(&self) {
+        let (mut sender, mut away) = (None, Vec::new());
+        {
+            let mut state = self.0.lock();
+            let calls: Vec<u32> = state
+                .slots
+                .iter()
+                .filter(|(_, slot)| slot.has_begun())
+                .map(|(call, _)| *call)
+                .collect();
+            for call in calls {
+                away.extend(state.slots.remove(&call));
+                sender = state.send(call, Command::Detach(Detach { lagging: true })).or(sender);
+            }
+        }
+        wake(sender);
+        for slot in away {
+            wake(slot.close(End::Broken));
+        }
+    }
+
     /// Tells all readers that the exchange broke. Returns how many there were.
     fn break_off(&self) -> usize {
         let slots = {

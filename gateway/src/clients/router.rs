@@ -80,6 +80,13 @@ impl Router {
         self.status.lock().as_ref().is_some_and(|status| status.draining)
     }
 
+    /// Sends all readers of begun answers elsewhere.
+    pub(super) fn send_away(&self) {
+        for exchange in &self.exchanges {
+            exchange.send_away();
+        }
+    }
+
     /// Whether a first chat would be answered: a worker is ready, a model can chat, and the queue is below its mark.
     pub(crate) fn is_ready(&self, queue_percent: u32) -> bool {
         let Some(status) = self.status() else { return false };

@@ -6,7 +6,7 @@
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
-use proto::v1::{ChatResponse, Entry, Failure, Head};
+use proto::v1::{ChatResponse, Entry, Failure, Head, Reason, entry::Event};
 
 /// The most entries that wait for one client: with the bound in bytes, more than one message of a router brings.
 const ENTRIES: usize = 1024;
@@ -21,6 +21,7 @@ pub(crate) struct Slot(Mutex<State>);
 struct State {
     /// The position of the entry that is taken next from the exchange.
     next: u32,
+    begun: bool,
     head: Option<Box<Head>>,
     entries: Vec<Entry>,
     bytes: usize,
@@ -35,7 +36,7 @@ pub(crate) enum End {
     Done,
     /// The reader is too slow, or entries were missing: it has to attach again at its position.
     Behind,
-    /// The exchange broke.
+    /// The exchange broke, or another router carries the answer now.
     Broken,
     /// The router refused the command.
     Refused(Box<Failure>),
@@ -66,6 +67,7 @@ impl Slot {
     pub(crate) fn new(next: u32) -> Self {
         Self(Mutex::new(State {
             next,
+            begun: false,
             head: None,
             entries: Vec::new(),
             bytes: 0,
@@ -81,6 +83,7 @@ impl Slot {
             state.end = Some(End::Refused(Box::new(failure)));
         } else {
             if let Some(head) = message.head.take() {
+                state.begun = true;
                 state.head.get_or_insert_with(|| Box::new(head));
             }
             state.append(message.position.unwrap_or(0), message.entries);
@@ -100,6 +103,11 @@ impl Slot {
         let mut state = self.0.lock();
         state.end.get_or_insert(end);
         state.waker.take()
+    }
+
+    /// Whether the answer was admitted.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.lock().begun
     }
 
     /// Whether it was closed because its reader is too slow.
@@ -147,6 +155,10 @@ impl State {
             return;
         };
         for entry in entries.into_iter().skip(known as usize) {
+            if matches!(&entry.event, Some(Event::Failed(failure)) if failure.reason() == Reason::Moved) {
+                self.end = Some(End::Broken); // this router's copy ends here, and not the answer
+                return;
+            }
             self.bytes += entry.weight();
             self.next += 1;
             let terminal = entry.is_terminal();

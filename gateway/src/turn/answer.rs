@@ -193,9 +193,10 @@ impl Answer {
 
     /// Whether a refusal to attach ends the search.
     fn consider(&mut self, failure: Failure) -> Result<(), Failure> {
-        let Some(search) = &mut self.search else { return Err(failure) };
+        let patience = self.patience;
+        let search = self.search.get_or_insert_with(|| Box::new(Search::new(patience)));
         match failure.reason() {
-            Reason::Draining | Reason::Unavailable => {}
+            Reason::Draining | Reason::Unavailable | Reason::Moved => {}
             Reason::NotFound if search.unknown < UNKNOWN => search.unknown += 1,
             Reason::NotFound => return Err(search.last.clone()),
             _ => return Err(failure),

@@ -69,6 +69,7 @@ impl ConversationService for Store {
             created_ms: 1_700_000_000_000,
             stream_id: "a1".to_owned(),
             state: "finished".to_owned(),
+            finish_reason: "stop".to_owned(),
         };
         Ok(Response::new(Box::pin(stream::iter([Ok(message)]))))
     }

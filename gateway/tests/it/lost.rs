@@ -157,3 +157,68 @@ async fn a_name_stands_for_all_its_addresses() {
     );
     assert_eq!(response.body, "data: [DONE]\n\n");
 }
+
+#[tokio::test]
+async fn the_readers_of_a_router_that_stops_go_on_at_another_and_it_is_told_that_they_are_not_gone() {
+    let routers = [Router::start(), Router::start()];
+    let gateway = Gateway::before(&[&routers[0], &routers[1]]).await;
+    let client_has_it = tokio::sync::Notify::new();
+    let play = async {
+        let (home, (received, request)) = tokio::select! {
+            started = routers[0].started() => (0, started),
+            started = routers[1].started() => (1, started),
+        };
+        received.admit(&request.stream_id).await;
+        received.entries(0, texts(&["a"])).await;
+        client_has_it.notified().await;
+        routers[home].status.send_modify(|status| status.draining = true);
+        assert!(routers[home].next().await.is_detach(true), "the reader comes back, if not here");
+        let (again, asked) = routers[1 - home].attached().await;
+        assert_eq!((asked.stream_id.as_str(), asked.position), (request.stream_id.as_str(), 1));
+        again.admit(&request.stream_id).await;
+        again.entries(1, texts(&["b"])).await;
+        // And the one that is there now may leave it to another in its turn.
+        again
+            .entries(2, vec![proto::v1::Entry::failed(Failure::new(Reason::Moved, "elsewhere"))])
+            .await;
+        let attached_again = async {
+            tokio::select! {
+                attached = routers[0].attached() => attached,
+                attached = routers[1].attached() => attached,
+            }
+        };
+        let (third, asked) = attached_again.await;
+        assert_eq!(asked.position, 2);
+        third.admit(&request.stream_id).await;
+        third.entries(2, vec![finished(FinishReason::Stop, 2)]).await;
+    };
+    let read = async {
+        let mut response = client::open(gateway.address, "/stream?prompt=hi").await;
+        assert_eq!(response.chunk().await.as_deref(), Some("data: {\"token\":\"a\"}\n\n"));
+        client_has_it.notify_one();
+        response.rest().await
+    };
+    let (rest, ()) = tokio::join!(read, play);
+    assert_eq!(rest, "data: {\"token\":\"b\"}\n\ndata: [DONE]\n\n");
+}
+
+#[tokio::test]
+async fn a_router_that_stops_alone_finishes_what_is_read_from_it() {
+    let router = Router::start();
+    let gateway = Gateway::before(&[&router]).await;
+    let play = async {
+        let (received, request) = router.started().await;
+        received.admit(&request.stream_id).await;
+        received.entries(0, texts(&["a"])).await;
+        router.status.send_modify(|status| status.draining = true);
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await; // a few looks
+        received.entries(1, texts(&["b"])).await;
+        received.entries(2, vec![finished(FinishReason::Stop, 2)]).await;
+    };
+    let (response, ()) = tokio::join!(client::get(gateway.address, "/stream?prompt=hi"), play);
+    assert!(
+        response.body.ends_with("data: {\"token\":\"b\"}\n\ndata: [DONE]\n\n"),
+        "{}",
+        response.body
+    );
+}

@@ -175,7 +175,7 @@ impl ConversationService for Conversations {
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
         self.within(&span, self.store.checkpoint(&scope, &request)).await?;
-        Ok(Response::new(CheckpointResponse {}))
+        Ok(Response::new(CheckpointResponse::default()))
     }
 
     async fn finish_turns(&self, request: Request<FinishTurnsRequest>) -> Result<Response<FinishTurnsResponse>, Status> {

@@ -3,12 +3,18 @@
 //! It has one *leg* at a time ([`leg`]): the call on the worker that makes it, and the epoch in which that may append. [`end`] says
 //! how it ends. What happens when is decided in [`crate::router`]; here is only state, and what must be true of it: entries of an
 //! old leg are not taken, token ids are counted once, and the end comes once.
+//!
+//! One router *owns* an answer: it moves it when its worker dies, cancels it when its readers have gone, and stores its turn. A router
+//! whose answer another one has adopted goes on reading for its own readers, and does nothing of that any more.
 
 pub(crate) mod end;
 pub(crate) mod leg;
 
 use std::{
-    sync::{Arc, atomic::AtomicU32},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,7 +29,7 @@ use crate::{
     admission::Claim,
     mailbox::{Mailbox, Mailboxes},
     pick,
-    worker::Call,
+    worker::{Call, Worker},
 };
 
 /// How long a slow client may take to read on: longer than a gateway keeps one that reads nothing at all.
@@ -50,6 +56,8 @@ pub(crate) struct Answer {
     pub(crate) limit: Duration,
     /// When the last entry came, in milliseconds since it was started.
     last_ms: AtomicU32,
+    /// Whether it is this router's.
+    owned: AtomicBool,
     tokens: Mutex<Tokens>,
     state: Mutex<State>,
 }
@@ -103,6 +111,10 @@ struct State {
     migrations: u32,
     avoid: Option<u64>,
     worker: Arc<str>,
+    /// The last epoch that is this router's beyond doubt: its first one, or one that the store has given.
+    given: u32,
+    /// Another worker is being made ready for it.
+    moving: bool,
     turn: Turn,
     span: Span,
 }
@@ -172,6 +184,7 @@ impl Answer {
             created_ms: origin.created_ms,
             limit: origin.limit,
             last_ms: AtomicU32::new(0),
+            owned: AtomicBool::new(true),
             tokens: Mutex::new(Tokens::new(origin.epoch)),
             state: Mutex::new(State {
                 phase: Phase::Waiting(now),
@@ -185,6 +198,8 @@ impl Answer {
                 migrations: 0,
                 avoid: None,
                 worker: "".into(),
+                given: origin.epoch,
+                moving: false,
                 turn,
                 span: origin.span,
             }),
@@ -285,6 +300,49 @@ impl Answer {
         Arc::clone(&self.state.lock().writer)
     }
 
+    /// Whether it is this router's.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.owned.load(Ordering::Acquire)
+    }
+
+    /// Another router has taken it over. Says whether somebody still reads it here.
+    pub(crate) fn disown(&self) -> bool {
+        let mut state = self.state.lock();
+        self.owned.store(false, Ordering::Release);
+        if let Phase::Running(_, call) = &mut state.phase {
+            call.disown();
+        }
+        state.readers > 0
+    }
+
+    /// It was another router's, and is this one's from now on: its worker is told so.
+    pub(crate) fn own(&self) {
+        let mut state = self.state.lock();
+        let epoch = state.writer.epoch();
+        if let Phase::Running(_, call) = &mut state.phase {
+            call.own(epoch);
+        }
+    }
+
+    /// The worker that makes it now.
+    pub(crate) fn worker(&self) -> Option<Arc<Worker>> {
+        match &self.state.lock().phase {
+            Phase::Running(_, call) => call.worker().cloned(),
+            Phase::Waiting(_) | Phase::Ended => None,
+        }
+    }
+
+    /// The store has given this epoch to this router.
+    pub(crate) fn give(&self, epoch: u32) {
+        let mut state = self.state.lock();
+        state.given = state.given.max(epoch);
+    }
+
+    /// The last epoch that is this router's beyond doubt.
+    pub(crate) fn given(&self) -> u32 {
+        self.state.lock().given
+    }
+
     /// The epoch of its writer.
     pub(crate) fn epoch(&self) -> u32 {
         self.state.lock().writer.epoch()
@@ -292,8 +350,7 @@ impl Answer {
 
     /// Whether it waits for a turn that was not given to it before.
     pub(crate) fn is_fresh(&self) -> bool {
-        let state = self.state.lock();
-        state.attempts == 0 && state.migrations == 0
+        self.state.lock().attempts == 0 && self.journal.is_empty()
     }
 
     /// The model that answers.

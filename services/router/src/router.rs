@@ -11,6 +11,7 @@ mod admit;
 mod adopt;
 mod clocks;
 mod embed;
+mod hand_over;
 mod place;
 mod repeat;
 mod turn;
@@ -186,10 +187,15 @@ impl Router {
             })
     }
 
-    /// Ends an answer. Says whether it ran until now.
+    /// Somebody ends an answer, whosever it is now. Says whether it ran until then.
     pub(crate) fn cancel(&self, answer: &Arc<Answer>) -> bool {
         if answer.journal.is_closed() {
             return false;
+        }
+        if !answer.is_owned()
+            && let Some(worker) = answer.worker()
+        {
+            self.drain.spawn(worker.abort(&answer.id));
         }
         answer.close(Entry::cancelled(answer.usage()));
         self.finish(answer, ClosedBy::Router);
@@ -199,8 +205,31 @@ impl Router {
     /// A reader has gone.
     pub(crate) fn left(&self, answer: &Arc<Answer>, mailbox: &Arc<Mailbox>, call: u32, left: Left) {
         if answer.leave(mailbox, call, left, self.settings.gateway_grace) {
-            self.cancel(answer);
+            self.give_up(answer);
         }
+    }
+
+    /// Nobody reads an answer here any more. That ends it, unless another router has it.
+    fn give_up(&self, answer: &Arc<Answer>) {
+        if answer.is_owned() {
+            self.cancel(answer);
+        } else {
+            self.let_go(answer);
+        }
+    }
+
+    /// Another router has taken an answer over.
+    fn disowned(&self, answer: &Arc<Answer>) {
+        tracing::info!(stream_id = %answer.id, "another router carries the answer now");
+        if !answer.disown() {
+            self.let_go(answer);
+        }
+    }
+
+    /// Leaves an answer to the router that owns it; whoever reads it here is sent there.
+    fn let_go(&self, answer: &Arc<Answer>) {
+        answer.disown();
+        self.fail(answer, Failure::new(Reason::Moved, "another router carries this answer now"));
     }
 
     /// Said once draining has begun and no answer runs.
@@ -211,6 +240,13 @@ impl Router {
     /// Whether the store answers.
     pub(crate) fn is_store_up(&self) -> bool {
         self.store.as_ref().is_some_and(|store| store.is_up())
+    }
+
+    /// Every answer that has not ended.
+    fn running(&self) -> Vec<Arc<Answer>> {
+        let answers = self.answers.lock();
+        let running = answers.iter().filter(|(_, _, running)| *running);
+        running.map(|(_, shelved, _)| Arc::clone(&shelved.0)).collect()
     }
 
     /// Every answer on the shelf.
@@ -287,10 +323,13 @@ impl Router {
             (Some(call), ClosedBy::Router) => drop(call), // which cancels it
             (None, _) => drop(self.queue.lock().remove(|_, waiting| Arc::ptr_eq(waiting, answer))),
         }
-        // One that was refused has left nothing to read, and may be tried again under its name.
+        // One that was refused has left nothing to read, and may be tried again under its name; one that is another router's is read there.
         let refused = !ending.began && answer.journal.len() == 1 && answer.state_word() == "failed";
-        self.store_turn(answer, &ending);
-        let expired = if refused {
+        let moved = answer.finish_word() == Reason::Moved.as_word();
+        if answer.is_owned() {
+            self.store_turn(answer, &ending);
+        }
+        let expired = if refused || moved {
             self.answers.lock().remove(&answer.id);
             Vec::new()
         } else {

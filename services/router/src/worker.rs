@@ -92,6 +92,11 @@ impl Worker {
         self.health.lock().is_ready()
     }
 
+    /// Whether it finishes what it has, and takes nothing new.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.health.lock().state == WorkerState::Draining
+    }
+
     /// Whether it has ever said what it serves.
     pub(crate) fn is_met(&self) -> bool {
         self.health.lock().met
@@ -152,6 +157,20 @@ impl Worker {
         let mut lost = self.lost.lock();
         if lost.len() < LOST {
             lost.push(stale);
+        }
+    }
+
+    /// Ends an answer that is made here, whosever it is.
+    pub(crate) fn abort(&self, stream_id: &str) -> impl Future<Output = ()> + Send + use<> {
+        let client = self.client();
+        let request = AbortRequest {
+            stream_id: stream_id.to_owned(),
+            epoch: 0,
+        };
+        async move {
+            if let Some(mut client) = client {
+                let _ = client.abort(request).await; // one that cannot be reached loses it after its grace time
+            }
         }
     }
 

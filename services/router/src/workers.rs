@@ -186,6 +186,16 @@ impl Workers {
             .collect()
     }
 
+    /// The names of those that are stopping and still have answers of this router.
+    pub(crate) fn draining(&self) -> Vec<u64> {
+        let list = self.list.read();
+        let draining = list.iter().map(|known| &known.worker).filter(|worker| worker.is_draining());
+        draining
+            .filter(|worker| worker.outstanding() > 0)
+            .map(|worker| worker.name())
+            .collect()
+    }
+
     /// The workers that can be reached: the ready ones, and those that finish what they have.
     pub(crate) fn reachable(&self) -> Vec<Arc<Worker>> {
         let list = self.list.read();

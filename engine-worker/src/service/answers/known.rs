@@ -15,7 +15,7 @@ use proto::v1::{ChatRequest, Entry, Failure, GenerateRequest, Head, Reason};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::unix_seconds;
+use super::{super::hold::Hold, unix_seconds};
 
 /// The answers by name.
 pub(super) struct Known {
@@ -24,11 +24,14 @@ pub(super) struct Known {
     pub(super) unattended: HashMap<Arc<str>, Instant>,
 }
 
-/// One answer, in one epoch.
+/// One answer, as one writer makes it.
 #[derive(Debug)]
 pub(in crate::service) struct Record {
     pub(super) stream_id: Arc<str>,
-    pub(super) epoch: u32,
+    /// The writer's, as the router knows it that answers for the answer. It grows when another router takes over.
+    epoch: AtomicU32,
+    /// The call that answers for it.
+    holder: Mutex<Option<Arc<Hold>>>,
     /// When it was admitted, in seconds since 1970.
     pub(super) created: i64,
     /// The position of the journal's first entry: not 0 for an answer that another worker began, and whose entries did not come along.
@@ -54,8 +57,43 @@ impl journal::Kept for Kept {
 
 impl Record {
     /// What readers are told first, once it is known.
-    pub(in crate::service) fn head(&self) -> Option<&Head> {
-        self.head.get()
+    pub(in crate::service) fn head(&self) -> Option<Head> {
+        let head = self.head.get()?;
+        Some(Head {
+            epoch: self.epoch(),
+            ..head.clone()
+        })
+    }
+
+    /// Whether it is known what readers are told first.
+    pub(in crate::service) fn has_begun(&self) -> bool {
+        self.head.get().is_some()
+    }
+
+    /// The writer's epoch.
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// This call has started the answer, and answers for it.
+    pub(in crate::service) fn hold(&self, hold: Arc<Hold>) {
+        *self.holder.lock() = Some(hold);
+    }
+
+    /// This call takes the answer over, in the epoch that its router has claimed. The one that held it is told; so is one that comes too
+    /// late, because another has taken that epoch.
+    pub(in crate::service) fn take_over(&self, hold: Arc<Hold>, epoch: u32) {
+        let mut holder = self.holder.lock();
+        let loser = if epoch > self.epoch() {
+            self.epoch.store(epoch, Ordering::Release);
+            holder.replace(hold)
+        } else {
+            Some(hold)
+        };
+        drop(holder);
+        if let Some(loser) = loser {
+            loser.lose();
+        }
     }
 
     /// What was asked, for a router that takes the answer over.
@@ -139,11 +177,11 @@ impl Known {
         let epoch = request.epoch.max(1);
         let replaced = match self.answers.get(&stream_id) {
             None => None,
-            Some(Kept(held)) if held.epoch < epoch => Some(Arc::clone(held)),
+            Some(Kept(held)) if held.epoch() < epoch => Some(Arc::clone(held)),
             Some(Kept(held)) => {
                 let message = format!(
                     "the answer {stream_id:?} is held at epoch {}, and epoch {epoch} asks for it",
-                    held.epoch
+                    held.epoch()
                 );
                 return Err(Failure {
                     param: "epoch".to_owned(),
@@ -166,7 +204,8 @@ impl Known {
             .map_err(|error| Failure::invalid("entries", format!("these cannot be the entries before the position: {error}")))?;
         let record = Arc::new(Record {
             stream_id: Arc::clone(&stream_id),
-            epoch,
+            epoch: AtomicU32::new(epoch),
+            holder: Mutex::default(),
             created: if request.created == 0 { unix_seconds() } else { request.created },
             base,
             journal,

@@ -36,10 +36,7 @@ impl Answers {
     pub(in crate::service) fn enter(self: &Arc<Self>, mut request: GenerateRequest) -> Result<Starting, Failure> {
         self.refuse_if_draining()?;
         let stream_id = name(&mut request)?;
-        let chat = request
-            .request
-            .as_ref()
-            .ok_or_else(|| Failure::invalid("request", "request is missing"))?;
+        let chat = request.request.as_ref().ok_or_else(missing)?;
         request::check(chat)?;
         let log = Log::new(&request, chat);
         let mut known = self.shelf.lock();
@@ -61,6 +58,18 @@ impl Answers {
             request,
             log,
         })
+    }
+
+    /// Brings the engine's cache to where an answer stands that is about to move here. It has no place on the shelf: it is not here yet.
+    ///
+    /// # Errors
+    /// What the engine says against it, there is no room, or the worker is draining.
+    pub(in crate::service) async fn warm(&self, request: GenerateRequest) -> Result<(), Failure> {
+        self.refuse_if_draining()?;
+        request::check(request.request.as_ref().ok_or_else(missing)?)?;
+        let prepared = self.engine.prepare(request).await?;
+        let _seats = self.admission.admit(prepared.seats()).await?;
+        prepared.warm().await
     }
 
     /// Prepares first, so that a wrong request is refused before it waits.
@@ -152,10 +161,14 @@ fn head_of(record: &Record, request: Option<&ChatRequest>) -> Head {
     Head {
         stream_id: record.stream_id.to_string(),
         created: record.created,
-        epoch: record.epoch,
+        epoch: record.epoch(),
         conversation_id: request.map(|request| request.conversation_id.clone()).unwrap_or_default(),
         ..Head::default()
     }
+}
+
+fn missing() -> Failure {
+    Failure::invalid("request", "request is missing")
 }
 
 /// The answer's name: what the router called it, or a new one for a person who did not care.

@@ -36,7 +36,8 @@ fn decode_resume(bytes: &[u8]) -> Result<Vec<ResumePoint>, Fault> {
 }
 
 impl Store {
-    /// Takes the epoch after `epoch`, if that is the one that holds. Whoever won and did not hear it wins again by asking again.
+    /// Takes the epoch after `epoch`, unless a later one holds. A router that has gone through epochs without the store (it was away, or
+    /// the answer had not begun) is believed. Whoever won and did not hear it wins again by asking again.
     pub(crate) async fn claim_answer(&self, request: &ClaimAnswerRequest) -> Result<ClaimAnswerResponse, Fault> {
         check::name("stream_id", &request.stream_id)?;
         check::name("owner", &request.owner)?;
@@ -50,7 +51,7 @@ impl Store {
         let mut session = self.database.write().await?;
         let mut taken = session
             .run(
-                "UPDATE claims SET epoch = $2, owner = $3, claimed_ms = $4 WHERE stream_id = $1 AND epoch = $5",
+                "UPDATE claims SET epoch = $2, owner = $3, claimed_ms = $4 WHERE stream_id = $1 AND epoch <= $5",
                 Params::of_the_mesh([
                     (&request.stream_id).into(),
                     next.into(),
@@ -60,7 +61,7 @@ impl Store {
                 ]),
             )
             .await?;
-        if taken == 0 && request.epoch == FIRST_EPOCH {
+        if taken == 0 {
             taken = session
                 .run(
                     "INSERT INTO claims (stream_id, epoch, owner, claimed_ms) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",

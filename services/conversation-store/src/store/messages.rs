@@ -45,12 +45,13 @@ impl Store {
         let mut session = self.database.read().await?;
         let rows = session
             .rows(
-                "SELECT seq, created_ms, stream_id, state, role, text, reasoning, tool_calls, tool_call_id, name
+                "SELECT seq, created_ms, stream_id, state, finish_reason, role, text, reasoning, tool_calls, tool_call_id, name
                 FROM (
                     SELECT page.*, CAST(SUM(octet_length(text) + octet_length(reasoning) + octet_length(tool_calls))
                         OVER (ORDER BY seq) AS BIGINT) AS bytes
                     FROM (
-                        SELECT m.seq, m.created_ms, m.stream_id, COALESCE(a.state, '') AS state, m.role,
+                        SELECT m.seq, m.created_ms, m.stream_id, COALESCE(a.state, '') AS state,
+                            COALESCE(a.finish_reason, '') AS finish_reason, m.role,
                             COALESCE(a.text, m.text) AS text, COALESCE(a.reasoning, m.reasoning) AS reasoning,
                             COALESCE(a.tool_calls, m.tool_calls) AS tool_calls, m.tool_call_id, m.name
                         FROM messages m
@@ -168,7 +169,8 @@ fn stored(conversation: &str, row: &Row) -> Result<(i64, StoredMessage), Fault> 
         created_ms: row.int(1)?,
         stream_id: row.text(2)?,
         state: row.text(3)?,
-        message: Some(message(row, 4)?),
+        finish_reason: row.text(4)?,
+        message: Some(message(row, 5)?),
     };
     Ok((seq, stored))
 }

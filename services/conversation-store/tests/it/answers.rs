@@ -9,7 +9,7 @@ use crate::stage::{Client, Stage, ann, at_once, begin, conversation, failure, fi
 
 crate::contract![
     of_many_claimers_one_wins,
-    a_claim_is_for_the_epoch_that_holds,
+    a_claim_is_for_the_last_epoch_that_the_store_or_the_router_knows,
     a_winner_that_did_not_hear_it_wins_again,
     a_checkpoint_of_an_ended_epoch_is_refused,
     a_late_checkpoint_changes_nothing,
@@ -40,13 +40,14 @@ async fn of_many_claimers_one_wins(stage: Stage) {
     assert!(!claim(&mut client, 1, "late").await.won);
 }
 
-async fn a_claim_is_for_the_epoch_that_holds(stage: Stage) {
+async fn a_claim_is_for_the_last_epoch_that_the_store_or_the_router_knows(stage: Stage) {
     let mut client = stage.client();
     let outcome = |won, epoch| ClaimAnswerResponse { won, epoch };
-    assert_eq!(claim(&mut client, 2, "x").await, outcome(false, 1), "it stands at 1");
     assert_eq!(claim(&mut client, 1, "x").await, outcome(true, 2));
-    assert_eq!(claim(&mut client, 3, "y").await, outcome(false, 2));
+    assert_eq!(claim(&mut client, 1, "y").await, outcome(false, 2), "it has ended");
     assert_eq!(claim(&mut client, 2, "y").await, outcome(true, 3));
+    assert_eq!(claim(&mut client, 7, "x").await, outcome(true, 8), "the store has missed some");
+    assert_eq!(claim(&mut client, 3, "y").await, outcome(false, 8));
     let none = ClaimAnswerRequest {
         stream_id: "a".to_owned(),
         epoch: 0,

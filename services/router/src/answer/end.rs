@@ -19,6 +19,8 @@ pub(crate) struct Ending {
     pub(crate) call: Option<Call>,
     pub(crate) worker: Arc<str>,
     pub(crate) epoch: u32,
+    /// The last epoch that is this router's beyond doubt: in which its turn is stored.
+    pub(crate) given: u32,
     pub(crate) span: Span,
     /// Whether a worker ever took it.
     pub(crate) began: bool,
@@ -34,7 +36,7 @@ pub(crate) enum Due {
     /// Nothing.
     Nothing,
     /// Its readers have been gone for too long.
-    Cancel,
+    GiveUp,
     /// It took too long in all.
     TooLong,
     /// Its first token did not come in time: its worker is at fault.
@@ -76,6 +78,7 @@ impl Answer {
             call,
             worker: Arc::clone(&state.worker),
             epoch: state.writer.epoch(),
+            given: state.given,
             span: std::mem::replace(&mut state.span, Span::none()),
             began: state.head.is_some(),
             turn_is_opening: state.turn == Turn::Opening,
@@ -90,9 +93,9 @@ impl Answer {
         let last = self.started + Duration::from_millis(self.last_ms.load(Ordering::Relaxed).into());
         match &state.phase {
             Phase::Ended => Due::Nothing,
-            _ if state.orphaned.is_some_and(|until| now >= until) => Due::Cancel,
+            _ if state.orphaned.is_some_and(|until| now >= until) => Due::GiveUp,
             _ if now >= self.started + self.limit => Due::TooLong,
-            Phase::Waiting(since) if state.attempts + state.migrations > 0 && now >= *since + clocks.failover => Due::Lost,
+            Phase::Waiting(since) if (state.attempts > 0 || begun) && now >= *since + clocks.failover => Due::Lost,
             Phase::Running(since, _) if !begun && now >= *since + clocks.first_token => Due::NoToken,
             Phase::Running(since, _) if begun && now >= last.max(*since) + clocks.between_tokens => Due::Silent,
             _ => Due::Nothing,

@@ -1,6 +1,9 @@
 //! An answer's legs: opening one, what its entries do, and where the answer stands for the next one.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use journal::Writer;
 use proto::v1::{ChatRequest, Entry, Failure, Reason, ResumePoint, entry::Event};
@@ -131,6 +134,54 @@ impl Answer {
         Some(Unrun { call, begun, times, epoch })
     }
 
+    /// Its worker is stopping, and another one is to be made ready for it. Says in which epoch it runs there; `None` if it does not run,
+    /// if that is being done already, or if it will have ended within a moment.
+    pub(crate) fn begin_move(&self, moment: Duration, now: Instant) -> Option<u32> {
+        let mut state = self.state.lock();
+        let Phase::Running(since, _) = state.phase else { return None };
+        let most = state.request.as_ref().and_then(|request| request.max_tokens);
+        if state.moving || most.is_some_and(|most| self.ends_within(moment, most, now.saturating_duration_since(since))) {
+            return None;
+        }
+        state.moving = true;
+        Some(state.writer.epoch())
+    }
+
+    /// The other worker is ready, or there is none.
+    pub(crate) fn end_move(&self) {
+        self.state.lock().moving = false;
+    }
+
+    /// Whether the tokens that are left, at the pace of those that were made since the leg began, come within this time.
+    fn ends_within(&self, moment: Duration, most: u32, ran: Duration) -> bool {
+        let made: u32 = self
+            .tokens
+            .lock()
+            .choices
+            .iter()
+            .map(|ids| u32::try_from(ids.len()).unwrap_or(u32::MAX))
+            .sum();
+        let left = u64::from(most) * u64::from(self.seats) - u64::from(made).min(u64::from(most) * u64::from(self.seats));
+        made > 0 && ran.as_secs_f64() / f64::from(made) * f64::from(u32::try_from(left).unwrap_or(u32::MAX)) <= moment.as_secs_f64()
+    }
+
+    /// Leaves the leg of this epoch, whose worker is not at fault, in the next epoch: the call on it is returned. `None` if it was not
+    /// the current one, or if the answer has ended.
+    pub(crate) fn leave_leg(&self, epoch: u32, next: u32) -> Option<Call> {
+        let mut state = self.state.lock();
+        if state.writer.epoch() != epoch || !matches!(state.phase, Phase::Running(..)) {
+            return None;
+        }
+        let writer = self.journal.claim(next).ok()?;
+        state.writer = Arc::new(writer);
+        self.tokens.lock().epoch = next;
+        let Phase::Running(_, call) = std::mem::replace(&mut state.phase, Phase::Waiting(Instant::now())) else {
+            return None;
+        };
+        state.avoid = call.worker().map(|worker| worker.name());
+        Some(call)
+    }
+
     /// Where each choice stands, for an engine that goes on.
     pub(crate) fn resume_points(&self) -> Vec<ResumePoint> {
         let mut points: Vec<ResumePoint> = (0..self.seats)
@@ -147,6 +198,9 @@ impl Answer {
             for entry in entries {
                 if let Some(point) = points.get_mut(entry.choice as usize) {
                     point.text.push_str(&entry.token);
+                    if let Some(end) = &entry.end {
+                        point.end = Some((**end).clone());
+                    }
                 }
             }
         });

@@ -3,6 +3,10 @@
 //!
 //! Whose the answer is, and what it was asked, the worker tells ([`Feed::head`]). One that does not tell is believed to be the
 //! caller's, who knew its name; it cannot go on elsewhere then.
+//!
+//! The router that carried it may still be alive, and only cut off from the gateways. Whoever adopts therefore takes the next epoch, at
+//! the worker ([`Answer::own`]) and in the store: the worker tells the one before, whose older epoch can neither cancel the answer
+//! nor move it nor store its turn any more.
 
 use std::{sync::Arc, time::Duration};
 
@@ -63,6 +67,16 @@ impl Feed for Probe {
             Taken::Nobody => return,
         };
         leg.entries(position, entries, now);
+    }
+
+    fn disowned(&self) {
+        let leg = match &*self.taken.lock() {
+            Taken::By(leg) => Some(Arc::clone(leg)),
+            Taken::Waiting(_) | Taken::Nobody => None,
+        };
+        if let Some(leg) = leg {
+            leg.disowned();
+        }
     }
 
     fn refused(&self, failure: Failure) {
@@ -186,19 +200,22 @@ impl Router {
         self.began.elapsed() < YOUNG && !self.workers.all_met()
     }
 
-    fn take_over(self: &Arc<Self>, (probe, mut call): (Arc<Probe>, Call), head: &Head, mut request: ChatRequest) -> Result<(), Failure> {
+    fn take_over(self: &Arc<Self>, (probe, call): (Arc<Probe>, Call), head: &Head, mut request: ChatRequest) -> Result<(), Failure> {
         head.model.clone_into(&mut request.model);
         head.conversation_id.clone_into(&mut request.conversation_id);
-        let answer = Arc::new(self.answer_of(request, head.created.saturating_mul(1000), head.epoch.max(1))?);
+        let before = head.epoch.max(1);
+        let answer = Arc::new(self.answer_of(request, head.created.saturating_mul(1000), before + 1)?);
         answer.inherit_turn();
         answer.orphan(self.settings.gateway_grace);
         if self.shelve(&answer)?.is_some() {
             return Ok(()); // somebody was quicker; this call is detached
         }
-        tracing::info!(stream_id = %answer.id, epoch = head.epoch, "taking over an answer of another router");
+        tracing::info!(stream_id = %answer.id, epoch = before + 1, "taking over an answer of another router");
         let address = call.worker().map(|worker| Arc::clone(worker.address())).unwrap_or_default();
-        call.own();
-        answer.set_head(head);
+        answer.set_head(&Head {
+            epoch: before + 1,
+            ..head.clone()
+        });
         let ran = answer.run(&address, |_, _| Some(call));
         let leg = Arc::new(Leg {
             router: Arc::clone(self),
@@ -207,7 +224,15 @@ impl Router {
         });
         if ran == Ran::Runs && !probe.give_to(&leg) {
             leg.broken(Failure::new(Reason::WorkerLost, "the worker was lost"));
+            return Ok(());
         }
+        answer.own();
+        let router = Arc::clone(self);
+        self.drain.spawn(async move {
+            if router.claim_next(&answer, before).await.is_err() && answer.epoch() == before + 1 {
+                router.let_go(&answer); // somebody was quicker; its readers find that one
+            }
+        });
         Ok(())
     }
 }

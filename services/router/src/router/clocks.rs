@@ -55,6 +55,7 @@ impl Router {
         for (due, answer) in due {
             self.act(due, &answer);
         }
+        self.empty_the_draining(now);
         if !self.queue.lock().is_empty() {
             self.dispatch(); // a worker that was set aside may be back
         }
@@ -63,9 +64,7 @@ impl Router {
     fn act(self: &Arc<Self>, due: Due, answer: &Arc<Answer>) {
         match due {
             Due::Nothing => {}
-            Due::Cancel => {
-                self.cancel(answer);
-            }
+            Due::GiveUp => self.give_up(answer),
             Due::TooLong => self.fail(answer, Failure::new(Reason::Timeout, "the answer took longer than it may")),
             Due::NoToken => {
                 if let Some(leg) = answer.unrun(answer.epoch()) {

@@ -50,6 +50,10 @@ impl Feed for Leg {
         }
     }
 
+    fn disowned(&self) {
+        self.router.disowned(&self.answer);
+    }
+
     fn refused(&self, failure: Failure) {
         let Some(leg) = self.answer.unrun(self.writer.epoch()) else {
             return;
@@ -76,8 +80,25 @@ impl Feed for Leg {
     }
 }
 
+/// Where an answer stands, for the worker that goes on with it.
+pub(super) fn standing(answer: &Answer) -> GenerateRequest {
+    let position = answer.journal.len();
+    let (resume, entries) = if position == 0 {
+        (Vec::new(), Vec::new())
+    } else {
+        (answer.resume_points(), answer.made())
+    };
+    GenerateRequest {
+        stream_id: answer.id.to_string(),
+        resume,
+        entries,
+        position,
+        ..GenerateRequest::default()
+    }
+}
+
 /// Whether another worker might take what this one refused. `Conflict`: it holds the answer already, in this epoch or a later one.
-fn is_of_the_worker(failure: &Failure) -> bool {
+pub(super) fn is_of_the_worker(failure: &Failure) -> bool {
     matches!(
         failure.reason(),
         Reason::QueueFull | Reason::Draining | Reason::Unavailable | Reason::Upstream | Reason::Conflict
@@ -120,23 +141,15 @@ impl Router {
     }
 
     /// Opens a leg at the worker of these seats. Says false if it is gone; the answer waits again then.
-    fn place(self: &Arc<Self>, answer: &Arc<Answer>, seats: Seats) -> bool {
+    pub(super) fn place(self: &Arc<Self>, answer: &Arc<Answer>, seats: Seats) -> bool {
         let worker = Arc::clone(seats.worker());
-        let position = answer.journal.len();
-        let (resume, entries) = if position == 0 {
-            (Vec::new(), Vec::new())
-        } else {
-            (answer.resume_points(), answer.made())
-        };
+        let standing = standing(answer);
         let ran = answer.run(worker.address(), |request, writer| {
             let command = Command::Start(Box::new(GenerateRequest {
-                stream_id: answer.id.to_string(),
                 epoch: writer.epoch(),
                 request: Some((**request).clone()),
-                resume,
-                entries,
-                position,
                 created: answer.created_ms / 1000,
+                ..standing
             }));
             let leg = Arc::new(Leg {
                 router: Arc::clone(self),
@@ -182,7 +195,9 @@ impl Router {
     fn go_on(self: &Arc<Self>, answer: &Arc<Answer>, leg: Unrun, failure: Failure) {
         let Unrun { call, begun, times, epoch } = leg;
         drop(call);
-        if !begun {
+        if !answer.is_owned() {
+            self.let_go(answer); // its owner has lost the worker too, and moves it
+        } else if !begun {
             if times < ATTEMPTS && answer.claim(epoch + 1).is_ok() {
                 self.wait_again(answer);
             } else {
@@ -203,7 +218,7 @@ impl Router {
             match router.claim_next(&answer, epoch).await {
                 Ok(next) if answer.claim(next).is_ok() => router.wait_again(&answer),
                 Ok(_) => router.fail(&answer, failure),
-                Err(taken) => router.fail(&answer, taken),
+                Err(_) => router.let_go(&answer),
             }
         });
     }

@@ -28,7 +28,7 @@ impl Router {
         if ended {
             let nobody = Ended {
                 worker: "",
-                epoch: answer.epoch(),
+                epoch: answer.given(),
                 duration_ms: millis(answer.started.elapsed()),
             };
             self.send_turn(&answer, nobody);
@@ -74,7 +74,7 @@ impl Router {
         }
         let ended = Ended {
             worker: &ending.worker,
-            epoch: ending.epoch,
+            epoch: ending.given,
             duration_ms: millis(answer.started.elapsed()),
         };
         self.send_turn(answer, ended);
@@ -90,7 +90,7 @@ impl Router {
     /// time is what the mesh promises to survive.
     ///
     /// # Errors
-    /// Another router has taken it.
+    /// Another router has taken it: [`Reason::Moved`].
     pub(super) async fn claim_next(&self, answer: &Answer, epoch: u32) -> Result<u32, Failure> {
         let Some(store) = &self.store else { return Ok(epoch + 1) };
         let request = ClaimAnswerRequest {
@@ -99,9 +99,11 @@ impl Router {
             owner: self.name.clone(),
         };
         match store.claim(request).await {
-            Ok(claimed) if claimed.won => Ok(claimed.epoch.max(epoch + 1)),
-            Ok(claimed) if claimed.epoch > epoch => Err(Failure::new(Reason::WorkerLost, "another router goes on with this answer")),
-            Ok(_) => Ok(epoch + 1), // the store has not heard of the epochs before
+            Ok(claimed) if claimed.won => {
+                answer.give(claimed.epoch);
+                Ok(claimed.epoch.max(epoch + 1))
+            }
+            Ok(_) => Err(Failure::new(Reason::Moved, "another router goes on with this answer")),
             Err(failure) => {
                 tracing::warn!(stream_id = %answer.id, %failure, "the epoch could not be claimed in the store");
                 Ok(epoch + 1)

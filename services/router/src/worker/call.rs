@@ -6,7 +6,8 @@ use std::{
 };
 
 use proto::v1::{
-    Cancel, ChatRequest, Detach, EngineCommand, Entry, Failure, Head, engine_command::Command, engine_service_client::EngineServiceClient,
+    Cancel, ChatRequest, Detach, EngineCommand, Entry, Failure, Head, Own, engine_command::Command,
+    engine_service_client::EngineServiceClient,
 };
 use tokio::{sync::mpsc, time::Instant};
 use tonic::transport::Channel;
@@ -19,6 +20,8 @@ pub(crate) trait Feed: Send + Sync {
     fn head(&self, head: Head, request: Option<Box<ChatRequest>>);
     /// Entries came, the first for `position`.
     fn entries(&self, position: u32, entries: Vec<Entry>, now: Instant);
+    /// Another router has taken the answer over. Entries come on.
+    fn disowned(&self);
     /// The worker refuses; the call is over.
     fn refused(&self, failure: Failure);
     /// The worker is gone; the call is over.
@@ -83,6 +86,15 @@ impl Worker {
         self.exchange.lock().as_mut()?.calls.remove(&call)
     }
 
+    /// Sends a further command for a call that runs.
+    fn tell(&self, call: u32, command: Command) {
+        let exchange = self.exchange.lock();
+        let Some(exchange) = exchange.as_ref().filter(|exchange| exchange.calls.contains_key(&call)) else {
+            return;
+        };
+        exchange.send(&self.address, call, command);
+    }
+
     /// Ends a call that still runs, and its answer too if that is this router's.
     fn abandon(&self, call: u32, owned: bool) {
         let feed = {
@@ -94,13 +106,8 @@ impl Worker {
             } else {
                 Command::Detach(Detach::default())
             };
-            let command = EngineCommand {
-                call,
-                command: Some(command),
-            };
-            if feed.is_some() && exchange.commands.try_send(command).is_err() {
-                // It has stopped reading: its silence will end the whole connection.
-                tracing::warn!(worker = %self.address, "a cancel could not be sent: the worker does not read");
+            if feed.is_some() {
+                exchange.send(&self.address, call, command);
             }
             feed
         };
@@ -121,6 +128,19 @@ impl Worker {
         let Some(exchange) = self.exchange.lock().take() else { return };
         for feed in exchange.calls.into_values() {
             feed.broken(failure.clone());
+        }
+    }
+}
+
+impl Exchange {
+    fn send(&self, worker: &str, call: u32, command: Command) {
+        let command = EngineCommand {
+            call,
+            command: Some(command),
+        };
+        if self.commands.try_send(command).is_err() {
+            // It has stopped reading: its silence will end the whole connection.
+            tracing::warn!(worker, "a command could not be sent: the worker does not read");
         }
     }
 }
@@ -158,9 +178,17 @@ impl Call {
         self.seats.as_ref().map(Seats::worker)
     }
 
-    /// The answer that this call attached to is this router's from now on.
-    pub(crate) fn own(&mut self) {
+    /// The answer that this call attached to is this router's from now on, in this epoch.
+    pub(crate) fn own(&mut self, epoch: u32) {
         self.owned = true;
+        if let Some(worker) = self.worker() {
+            worker.tell(self.number, Command::Own(Own { epoch }));
+        }
+    }
+
+    /// The answer is another router's from now on.
+    pub(crate) fn disown(&mut self) {
+        self.owned = false;
     }
 
     /// The call has ended by itself: nothing has to be cancelled.

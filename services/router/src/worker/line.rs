@@ -132,6 +132,9 @@ fn take(worker: &Worker, response: GenerateResponse, now: Instant) {
     if let Some(head) = response.head {
         feed.head(head, response.request);
     }
+    if response.disowned {
+        feed.disowned();
+    }
     if let Some(failure) = response.refused {
         drop(worker.forget(response.call));
         feed.refused(failure);

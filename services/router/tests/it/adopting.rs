@@ -1,6 +1,6 @@
 //! A router takes over what another one carried.
 
-use proto::v1::{AttachRequest, ChatRequest, Failure, GenerateResponse, Head, Principal, Reason};
+use proto::v1::{AttachRequest, ChatRequest, Failure, GenerateResponse, Head, Principal, Reason, entry::Event};
 
 use crate::{
     fake_worker::{FakeWorker, Line, Seen, text, token},
@@ -52,11 +52,15 @@ async fn an_unknown_answer_is_taken_over_from_the_worker_that_makes_it() {
         ("ans_other", 0, true)
     );
     tell(&line, None).await;
+    assert!(
+        matches!(workers[1].seen().await, Seen::Own(call, 4) if call == line.call),
+        "the next epoch is this router's"
+    );
     line.tokens(0, 6).await;
     line.tokens(6, 9).await;
     line.finish(9).await;
     let head = exchange.next().await.head.unwrap();
-    assert_eq!((head.epoch, head.created), (3, 1_700_000_000));
+    assert_eq!((head.epoch, head.created), (4, 1_700_000_000));
     assert_eq!(text_of(&exchange.whole(1, 4).await), "4 5 6 7 8 ");
     assert_eq!(joined(&all(mesh.resume("ans_other", 0).await.unwrap()).await.unwrap(), 0), text(9));
     mesh.until_idle().await;
@@ -72,7 +76,7 @@ async fn what_was_taken_over_can_move_on() {
     let (_, line) = attached(&workers[0]).await;
     tell(&line, None).await;
     line.tokens(0, 3).await;
-    mesh.until_answers(|answers| answers.len() == 1 && answers[0].entries == 3 && answers[0].epoch == 3)
+    mesh.until_answers(|answers| answers.len() == 1 && answers[0].entries == 3 && answers[0].epoch == 4)
         .await;
     workers[0].kill();
     let making = loop {
@@ -82,7 +86,7 @@ async fn what_was_taken_over_can_move_on() {
             _ => panic!("a start was expected"),
         }
     };
-    assert_eq!((making.request.epoch, making.request.position), (4, 3));
+    assert_eq!((making.request.epoch, making.request.position), (5, 3));
     assert_eq!(making.request.resume[0].token_ids, [100, 101, 102]);
     making.line.tokens(3, 5).await;
     making.line.finish(5).await;
@@ -178,4 +182,71 @@ async fn a_start_whose_reader_goes_while_the_workers_are_asked_is_not_left_runni
     making.line.head(1).await;
     worker.cancelled().await;
     mesh.until_idle().await;
+}
+
+/// An answer that another router has taken over while this one carried it: `exchange` reads it, three tokens so far.
+async fn disowned(mesh: &crate::mesh::Mesh, worker: &FakeWorker, exchange: &crate::mesh::Exchange) -> Box<crate::fake_worker::Making> {
+    exchange.start(1, ask("hi")).await;
+    let making = worker.started().await;
+    making.line.head(1).await;
+    making.line.tokens(0, 3).await;
+    let disowned = GenerateResponse {
+        disowned: true,
+        ..GenerateResponse::default()
+    };
+    making.line.send(disowned).await;
+    making.line.tokens(3, 4).await;
+    mesh.until_answers(|answers| answers[0].entries == 4).await;
+    making
+}
+
+#[tokio::test]
+async fn a_router_that_was_cut_off_neither_cancels_nor_stores_what_another_carries_now() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), crate::fake_store::FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address, "--gateway-grace", "50ms"]).await;
+    mesh.until(|status| status.store_up).await;
+    let exchange = mesh.exchange().await;
+    disowned(&mesh, &worker, &exchange).await;
+    drop(exchange);
+    assert!(matches!(worker.seen().await, Seen::Detach), "it is let go of, not ended");
+    mesh.until_answers(<[_]>::is_empty).await;
+    let other = mesh.streaming(ask("other"));
+    worker.started().await.whole(1).await;
+    other.await.unwrap().unwrap();
+    let held = store.until(|held| !held.finished.is_empty()).await;
+    assert_eq!(held.finished.len(), 1, "the other one's turn alone");
+}
+
+#[tokio::test]
+async fn who_reads_what_another_router_carries_is_sent_there_when_its_worker_dies() {
+    let mut workers = [FakeWorker::start(&["m"], 4), FakeWorker::start(&["m"], 4)];
+    workers[1].tell(|load| load.draining = true);
+    let mesh = crate::mesh::router_at(&format!("{},{}", workers[0].address, workers[1].address), &[]).await;
+    mesh.until(|status| crate::mesh::ready(status) == 1).await;
+    let mut exchange = mesh.exchange().await;
+    disowned(&mesh, &workers[0], &exchange).await;
+    workers[1].tell(|load| load.draining = false);
+    mesh.until(|status| crate::mesh::ready(status) == 2).await;
+    workers[0].kill();
+    assert!(exchange.next().await.head.is_some());
+    let entries = exchange.whole(1, 0).await;
+    assert!(matches!(&entries[4].event, Some(Event::Failed(failure)) if failure.reason() == Reason::Moved));
+    assert!(!workers[1].has_seen().await, "its owner moves it");
+    mesh.until_answers(<[_]>::is_empty).await;
+}
+
+#[tokio::test]
+async fn an_explicit_cancel_ends_the_answer_whosever_it_is() {
+    let worker = FakeWorker::start(&["m"], 4);
+    let mesh = mesh(&[&worker], &[]).await;
+    let exchange = mesh.exchange().await;
+    let making = disowned(&mesh, &worker, &exchange).await;
+    exchange.cancel(1).await;
+    loop {
+        match worker.seen().await {
+            Seen::Abort(request) => break assert_eq!((request.stream_id, request.epoch), (making.request.stream_id, 0)),
+            Seen::Detach => {}
+            _ => panic!("an abort was expected"),
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 use futures_util::{Stream, StreamExt as _, stream};
 use proto::v1::{
     AbortRequest, AbortResponse, AttachRequest, ChoiceEnd, EmbedRequest, EmbedResponse, Embedding, EngineCommand, Entry, Failure,
-    FinishReason, GenerateRequest, GenerateResponse, Head, ListModelsRequest, ListModelsResponse, Load, Model, Reason, Usage,
+    FinishReason, GenerateRequest, GenerateResponse, Head, ListModelsRequest, ListModelsResponse, Load, Model, Reason, Usage, WarmResponse,
     WatchLoadRequest,
     engine_command::Command,
     engine_service_server::{EngineService, EngineServiceServer},
@@ -31,6 +31,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Seen {
     Start(Box<Making>),
     Attach(AttachRequest, Line),
+    Own(u32, u32),
+    Warm(Box<GenerateRequest>),
     Detach,
     Cancel(u32),
     Abort(AbortRequest),
@@ -297,12 +299,18 @@ impl EngineService for Service {
                     Some(Command::Attach(request)) => Seen::Attach(request, line),
                     Some(Command::Detach(_)) => Seen::Detach,
                     Some(Command::Cancel(_)) => Seen::Cancel(call),
+                    Some(Command::Own(own)) => Seen::Own(call, own.epoch),
                     None => continue,
                 };
                 let _ = seen.send(command).await;
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn warm(&self, request: Request<GenerateRequest>) -> Result<Response<WarmResponse>, Status> {
+        let _ = self.seen.send(Seen::Warm(Box::new(request.into_inner()))).await;
+        Ok(Response::new(WarmResponse {}))
     }
 
     async fn abort(&self, request: Request<AbortRequest>) -> Result<Response<AbortResponse>, Status> {

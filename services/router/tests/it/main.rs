@@ -11,5 +11,6 @@ mod adopting;
 mod ending;
 mod exchange;
 mod failing;
+mod handing;
 mod storing;
 mod streaming;

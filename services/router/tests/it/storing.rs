@@ -159,7 +159,7 @@ async fn an_answer_moves_in_an_epoch_that_the_store_has_given() {
 }
 
 #[tokio::test]
-async fn an_answer_that_another_router_has_claimed_ends_here() {
+async fn who_reads_an_answer_that_another_router_has_claimed_is_sent_there() {
     let mut workers = [FakeWorker::start(&["m"], 4), FakeWorker::start(&["m"], 4)];
     let store = FakeStore::start();
     store.change(|held| held.claimed_by_others = 2);
@@ -171,7 +171,7 @@ async fn an_answer_that_another_router_has_claimed_ends_here() {
     mesh.until_answers(|answers| answers[0].entries == 3).await;
     workers[first].kill();
     let responses = answer.await.unwrap().unwrap();
-    assert!(matches!(&responses[3].entries[0].event, Some(Event::Failed(failure)) if failure.reason() == Reason::WorkerLost));
+    assert!(matches!(&responses[3].entries[0].event, Some(Event::Failed(failure)) if failure.reason() == Reason::Moved));
     assert!(!workers[1 - first].has_seen().await);
 }
 

@@ -122,7 +122,12 @@ async fn conversations_in_postgresql_are_whole_though_a_worker_is_killed() {
     let client = reqwest::Client::new();
     let (chat, conversations) = (mesh.url("/chat"), mesh.url("/conversations"));
     let say = async |number: u32| {
-        let made = client.post(&conversations).json(&serde_json::json!({"title": "t"})).send().await.unwrap();
+        let made = client
+            .post(&conversations)
+            .json(&serde_json::json!({"title": "t"}))
+            .send()
+            .await
+            .unwrap();
         let id = made.json::<serde_json::Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
         let body = serde_json::json!({"message": script(&format!("p{number}"), 100, GAP * 10), "conversation_id": id});
         let answer = client.post(&chat).json(&body).send().await.unwrap();
