@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proto::v1::{ListAnswersRequest, WatchStatusRequest, WorkerState, chat_service_client::ChatServiceClient};
 use trial::{
     fleet::{Fleet, Layout},
     process::settings,
@@ -149,5 +150,41 @@ async fn conversations_in_postgresql_are_whole_though_a_worker_is_killed() {
             stored.len() == 2 && stored[1]["content"] == *text
         })
         .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_told_to_stop_hands_its_answers_over_and_is_gone_before_they_end() {
+    const ANSWERS: usize = 8;
+    let mut mesh = Mesh::start(&[&[], &[]]).await;
+    let mut router = ChatServiceClient::connect(format!("http://{}", mesh.0.grpc[0])).await.unwrap();
+    let mut statuses = router.watch_status(WatchStatusRequest {}).await.unwrap().into_inner();
+    loop {
+        let status = statuses.message().await.unwrap().unwrap();
+        if status.workers.iter().all(|worker| worker.state() == WorkerState::Ready) {
+            break;
+        }
+    }
+    let mut reading = Vec::new();
+    for number in 0..ANSWERS {
+        let request = reqwest::Client::new()
+            .get(mesh.url("/stream"))
+            .query(&[("prompt", script(&format!("h{number}"), 800, GAP * 10))]);
+        let mut events = Events::new(request.send().await.unwrap());
+        let first = events.next().await.unwrap();
+        reading.push((first, events));
+    }
+    mesh.0.workers[0].signal(nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(mesh.0.workers[0].ended(Duration::from_secs(20)).await.unwrap().success());
+    let mut running = 0;
+    let mut answers = router.list_answers(ListAnswersRequest {}).await.unwrap().into_inner();
+    while let Some(answer) = answers.message().await.unwrap() {
+        running += usize::from(answer.state == "running");
+    }
+    assert_eq!(running, ANSWERS, "it did not wait for their ends");
+    for (number, (first, events)) in reading.into_iter().enumerate() {
+        let mut all = vec![first];
+        all.extend(events.rest().await);
+        assert_eq!(crate::stream::tokens(&all), (oracle(&format!("h{number}"), 0..800), true));
     }
 }
