@@ -1,10 +1,12 @@
 //! The engine that is somebody else's: any server that speaks OpenAI's chat completions (vLLM, SGLang, TGI, llama-server, Ollama).
 //!
 //! A request becomes a body (`ask`), the body a call (`upstream`), the stream that comes back entries (`events`, `chunk`), all of
-//! it under clocks (`relay`). It cannot go on with an answer that another worker began: the server knows no token ids of ours.
+//! it under clocks (`relay`). The server knows no token ids of ours, so an answer that another worker began goes on only where the
+//! server can continue a text (`continuation`).
 
 mod ask;
 mod chunk;
+mod continuation;
 mod events;
 mod failure;
 mod relay;
@@ -16,13 +18,15 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use chassis::drain::Drain;
 use parking_lot::RwLock;
-use proto::v1::{EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model, Reason};
+use proto::v1::{ChoiceEnd, EmbedRequest, EmbedResponse, Failure, FinishReason, GenerateRequest, Model, Reason, Usage};
 use reqwest::RequestBuilder;
 
 use crate::{
     answer::Answer,
     engine::{Engine, Prepared},
 };
+pub use continuation::Continues;
+use continuation::Made;
 use relay::Clocks;
 pub use settings::{Secret, Settings};
 use upstream::Upstream;
@@ -89,10 +93,10 @@ impl Openai {
     }
 
     /// The model of that name, or the first.
-    fn model(&self, asked: &str) -> Result<String, Failure> {
+    fn model(&self, asked: &str) -> Result<Model, Failure> {
         let models = self.models.read();
         let found = models.iter().find(|model| asked.is_empty() || model.id == asked);
-        found.map(|model| model.id.clone()).ok_or_else(|| Failure {
+        found.cloned().ok_or_else(|| Failure {
             param: "model".to_owned(),
             ..Failure::new(
                 Reason::ModelNotFound,
@@ -125,8 +129,12 @@ impl Engine for Openai {
     }
 
     async fn prepare(&self, request: GenerateRequest) -> Result<Box<dyn Prepared>, Failure> {
-        let chat = request.request.ok_or_else(|| Failure::invalid("request", "request is missing"))?;
-        if request.position > 0 || !request.resume.is_empty() {
+        let chat = request
+            .request
+            .as_ref()
+            .ok_or_else(|| Failure::invalid("request", "request is missing"))?;
+        let model = self.model(&chat.model)?;
+        if request.position > 0 && !model.continuation {
             return Err(Failure {
                 param: "resume".to_owned(),
                 ..Failure::new(
@@ -135,11 +143,13 @@ impl Engine for Openai {
                 )
             });
         }
-        let model = self.model(&chat.model)?;
-        let body = ask::body(&chat, &model)?;
+        let made = Made::of(&request, chat)?;
+        let mut body = ask::body(chat, &model.id)?;
+        let goes_on = request.position == 0 || made.write(&mut body);
         Ok(Box::new(Ready {
-            request: self.upstream.chat(&body),
-            model,
+            request: goes_on.then(|| self.upstream.chat(&body)),
+            made,
+            model: model.id,
             choices: chat.n.max(1),
             clocks: self.clocks,
             drain: self.drain.clone(),
@@ -147,14 +157,16 @@ impl Engine for Openai {
     }
 
     async fn embed(&self, mut request: EmbedRequest) -> Result<EmbedResponse, Failure> {
-        request.model = self.model(&request.model)?;
+        request.model = self.model(&request.model)?.id;
         self.upstream.embed(request).await
     }
 }
 
 /// A request that can be sent.
 struct Ready {
-    request: RequestBuilder,
+    /// Nothing is asked of the server if the answer lacks nothing but its end.
+    request: Option<RequestBuilder>,
+    made: Made,
     model: String,
     choices: u32,
     clocks: Clocks,
@@ -174,7 +186,18 @@ impl Prepared for Ready {
         self.choices
     }
 
-    fn begin(self: Box<Self>, answer: Answer) {
-        self.drain.spawn(relay::relay(self.request, self.choices, self.clocks, answer));
+    fn begin(self: Box<Self>, mut answer: Answer) {
+        answer.set_usage(self.made.add_to(Usage::default()));
+        match self.request {
+            Some(request) => {
+                _ = self
+                    .drain
+                    .spawn(relay::relay(request, self.choices, self.made, self.clocks, answer))
+            }
+            None => answer.finish(vec![ChoiceEnd {
+                reason: FinishReason::Length.into(),
+                ..ChoiceEnd::default()
+            }]),
+        }
     }
 }

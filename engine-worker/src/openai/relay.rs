@@ -8,7 +8,7 @@ use proto::v1::{Failure, Reason};
 use reqwest::{RequestBuilder, Response, header};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{chunk::Told, events::Events, failure::of_status};
+use super::{chunk::Told, continuation::Made, events::Events, failure::of_status};
 use crate::answer::Answer;
 
 /// The most bytes of an error's body that are read.
@@ -38,7 +38,7 @@ impl From<Failure> for Stop {
 }
 
 /// Sends the request and writes the answer.
-pub(super) async fn relay(request: RequestBuilder, choices: u32, clocks: Clocks, mut answer: Answer) {
+pub(super) async fn relay(request: RequestBuilder, choices: u32, made: Made, clocks: Clocks, mut answer: Answer) {
     let mut told = Told::new(choices);
     let cancelled = answer.cancelled();
     let read = read(request, clocks, &mut told, &mut answer);
@@ -48,7 +48,7 @@ pub(super) async fn relay(request: RequestBuilder, choices: u32, clocks: Clocks,
         outcome = read => outcome,
     };
     if let Some(usage) = told.usage {
-        answer.set_usage(usage);
+        answer.set_usage(made.add_to(usage));
     }
     match outcome.and_then(|()| Ok(told.ends()?)) {
         Ok(ends) => answer.finish(ends),

@@ -5,6 +5,8 @@ use std::{fmt, path::PathBuf, time::Duration};
 use chassis::setting;
 use clap::Args;
 
+use super::Continues;
+
 /// The settings of the engine that speaks to an OpenAI-compatible server.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Engine: openai")]
@@ -34,6 +36,9 @@ pub struct Settings {
     /// How often the server is asked for its models
     #[arg(long, env = "UNBROKEN_UPSTREAM_REFRESH", default_value = "30s", value_parser = setting::duration, value_name = "TIME")]
     pub upstream_refresh: Duration,
+    /// Whether an answer whose worker is lost can go on at the server: the text so far is its last message then, to be continued
+    #[arg(long, env = "UNBROKEN_UPSTREAM_CONTINUES", value_enum, default_value_t = Continues::Auto, value_name = "HOW")]
+    pub upstream_continues: Continues,
 }
 
 impl Default for Settings {
@@ -47,6 +52,7 @@ impl Default for Settings {
             upstream_first_token: Duration::from_mins(2),
             upstream_idle: Duration::from_secs(30),
             upstream_refresh: Duration::from_secs(30),
+            upstream_continues: Continues::Auto,
         }
     }
 }

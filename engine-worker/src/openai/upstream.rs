@@ -8,7 +8,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{Error, Settings, failure::of_status, relay};
+use super::{Continues, Error, Settings, failure::of_status, relay};
 
 /// The most bytes of a list of models.
 const MODELS_BYTES: usize = 4 * 1024 * 1024;
@@ -24,6 +24,7 @@ pub(super) struct Upstream {
     base: Url,
     key: Option<super::Secret>,
     patience: Duration,
+    continues: Continues,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +37,8 @@ struct ListedModel {
     id: String,
     #[serde(default)]
     created: i64,
+    #[serde(default)]
+    owned_by: String,
     /// vLLM's and SGLang's.
     max_model_len: Option<u32>,
 }
@@ -93,6 +96,7 @@ impl Upstream {
             base,
             key,
             patience: settings.upstream_first_token,
+            continues: settings.upstream_continues,
         })
     }
 
@@ -113,7 +117,7 @@ impl Upstream {
             created: listed.created,
             chat: true,
             embeddings: true, // no server says; one that cannot refuses
-            continuation: false,
+            continuation: self.continues.means(&listed.owned_by),
             engine: "openai".to_owned(),
         };
         Ok(list.data.into_iter().map(model).collect())

@@ -107,7 +107,7 @@ async fn embeddings(Json(body): Json<Value>) -> Json<Value> {
 
 fn upstream(does: Does) -> (String, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
-    let models = json!({"data": [{"id": "m", "created": 7, "max_model_len": 4096}]});
+    let models = json!({"data": [{"id": "m", "created": 7, "max_model_len": 4096, "owned_by": "somebody"}]});
     let router = Router::new()
         .route("/v1/models", get(move || async move { Json(models) }))
         .route("/v1/chat/completions", post(chat))
@@ -361,4 +361,63 @@ async fn vectors_come_in_the_order_of_their_texts_with_length_one() {
     assert_eq!(vectors.embeddings.len(), 2);
     assert!((vectors.embeddings[1].values[1] - 0.8).abs() < 1e-6);
     assert_eq!(vectors.usage.unwrap().prompt_tokens, 5);
+}
+
+/// An answer of which two tokens were made elsewhere.
+fn begun(stream_id: &str) -> proto::v1::GenerateRequest {
+    let mut request = said(stream_id, "tell");
+    request.request.as_mut().unwrap().max_tokens = Some(5);
+    proto::v1::GenerateRequest {
+        epoch: 2,
+        position: 2,
+        entries: vec![proto::v1::Entry::text("Once ", 1), proto::v1::Entry::text("upon", 2)],
+        ..request
+    }
+}
+
+#[tokio::test]
+async fn an_answer_goes_on_where_the_server_can_continue_its_text() {
+    let rest = "data: {\"choices\":[{\"delta\":{\"content\":\" a time\"}}]}\n\ndata: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let counts = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2}}\n\n";
+    let settings = Settings {
+        upstream_continues: engine_worker::openai::Continues::Vllm,
+        ..Settings::default()
+    };
+    let (worker, seen) = worker_with(Does::Streams(vec![rest.into(), counts.into(), DONE.into()]), settings).await;
+    let mut exchange = worker.exchange().await;
+    exchange.start(1, begun("a")).await;
+    let got = exchange.end(1).await;
+    assert_eq!(
+        (got.first, got.text().as_str()),
+        (2, " a time"),
+        "positions go on, and nothing is said again"
+    );
+    let Event::Finished(finished) = got.terminal() else {
+        panic!("{got:?}")
+    };
+    let usage = finished.usage.unwrap();
+    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (7, 4));
+    let body = seen.body.lock().clone();
+    assert_eq!(body["messages"][1], json!({"role": "assistant", "content": "Once upon"}));
+    assert_eq!(
+        (&body["continue_final_message"], &body["add_generation_prompt"], &body["max_tokens"]),
+        (&json!(true), &json!(false), &json!(3))
+    );
+    let mut full = begun("b");
+    full.request.as_mut().unwrap().max_tokens = Some(2);
+    exchange.start(2, full).await;
+    let Event::Finished(finished) = exchange.end(2).await.terminal() else {
+        panic!()
+    };
+    assert_eq!(finished.choices[0].reason(), FinishReason::Length, "only its end was missing");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_known_to_continue_a_text_is_not_asked_to() {
+    let (worker, seen) = worker(Does::Streams(vec![DONE.into()])).await;
+    let mut exchange = worker.exchange().await;
+    exchange.start(1, begun("a")).await;
+    let refused = exchange.end(1).await.refused.clone().unwrap();
+    assert_eq!((refused.reason(), refused.param.as_str()), (Reason::Unsupported, "resume"));
+    assert_eq!(*seen.body.lock(), Value::Null);
 }
