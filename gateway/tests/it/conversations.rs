@@ -7,8 +7,8 @@ use futures_util::{Stream, stream};
 use proto::v1::{
     BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
     CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, Failure, FinishTurnsRequest, FinishTurnsResponse,
-    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, Message, Reason, RenameConversationRequest,
-    Role, StoredAnswer, StoredMessage,
+    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, Message, Reason,
+    RenameConversationRequest, Role, StoredAnswer, StoredMessage,
     conversation_service_server::{ConversationService, ConversationServiceServer},
 };
 use tonic::{Request, Response, Status};
@@ -34,6 +34,7 @@ type Reply<T> = Result<Response<T>, Status>;
 impl ConversationService for Store {
     type ListConversationsStream = Many<Conversation>;
     type ListMessagesStream = Many<StoredMessage>;
+    type ListOrphansStream = Many<StoredAnswer>;
 
     async fn create_conversation(&self, request: Request<CreateConversationRequest>) -> Reply<Conversation> {
         Ok(Response::new(conversation("c1", &request.into_inner().title)))
@@ -72,6 +73,9 @@ impl ConversationService for Store {
             finish_reason: "stop".to_owned(),
         };
         Ok(Response::new(Box::pin(stream::iter([Ok(message)]))))
+    }
+    async fn list_orphans(&self, _: Request<ListOrphansRequest>) -> Reply<Self::ListOrphansStream> {
+        Err(Status::unimplemented(""))
     }
     async fn begin_turn(&self, _: Request<BeginTurnRequest>) -> Reply<BeginTurnResponse> {
         Err(Status::unimplemented(""))

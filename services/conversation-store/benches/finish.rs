@@ -58,6 +58,7 @@ async fn serve(database: &str, drain: Drain) -> (String, tokio::task::JoinHandle
         database: Some(Address::from_str(database).unwrap()),
         database_wait: Duration::ZERO,
         store_timeout: Duration::from_mins(1),
+        lease: Duration::from_secs(15),
         request_log_keep: Duration::from_hours(1),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -36,7 +36,7 @@ pub async fn run(settings: Settings, listener: TcpListener, drain: Drain) -> Res
         opened = database::open(&settings) => opened?,
         () = drain.draining() => return Ok(()),
     };
-    let store = Store::new(opened);
+    let store = Store::new(opened, settings.lease);
     drain.spawn_until_draining(forget(store.clone(), settings.request_log_keep));
     let service = ConversationServiceServer::new(Conversations::new(store.clone(), settings.store_timeout))
         .max_decoding_message_size(proto::MAX_DECODED_MESSAGE)

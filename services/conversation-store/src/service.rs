@@ -7,8 +7,8 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use proto::v1::{
     BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
     CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, Failure, FinishTurnsRequest, FinishTurnsResponse,
-    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, Principal, RenameConversationRequest,
-    StoredAnswer, StoredMessage, conversation_service_server::ConversationService,
+    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, Principal,
+    RenameConversationRequest, StoredAnswer, StoredMessage, conversation_service_server::ConversationService,
 };
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span};
@@ -71,6 +71,7 @@ fn scope(principal: Option<&Principal>) -> Result<Scope, Status> {
 impl ConversationService for Conversations {
     type ListConversationsStream = Page<Conversation>;
     type ListMessagesStream = Page<StoredMessage>;
+    type ListOrphansStream = Page<StoredAnswer>;
 
     async fn create_conversation(&self, request: Request<CreateConversationRequest>) -> Result<Response<Conversation>, Status> {
         let span = span("CreateConversation", &request);
@@ -174,8 +175,7 @@ impl ConversationService for Conversations {
         let span = span("Checkpoint", &request);
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
-        self.within(&span, self.store.checkpoint(&scope, &request)).await?;
-        Ok(Response::new(CheckpointResponse::default()))
+        self.answer(&span, self.store.checkpoint(&scope, &request)).await
     }
 
     async fn finish_turns(&self, request: Request<FinishTurnsRequest>) -> Result<Response<FinishTurnsResponse>, Status> {
@@ -194,6 +194,13 @@ impl ConversationService for Conversations {
         let request = request.into_inner();
         let scope = scope(request.principal.as_ref())?;
         self.answer(&span, self.store.get_answer(&scope, &request.stream_id)).await
+    }
+
+    async fn list_orphans(&self, request: Request<ListOrphansRequest>) -> Result<Response<Self::ListOrphansStream>, Status> {
+        let span = span("ListOrphans", &request);
+        let size = check::page(request.get_ref().page_size)?;
+        let orphans = self.within(&span, self.store.list_orphans(size)).await?;
+        Ok(Response::new(Box::pin(stream::iter(orphans.into_iter().map(Ok)))))
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Settings {
     /// How long a call may wait for the database
     #[arg(long, env = "UNBROKEN_STORE_TIMEOUT", default_value = "10s", value_parser = setting::duration, value_name = "TIME")]
     pub store_timeout: Duration,
+    /// How long a running answer counts as made after its router has saved it; past that it is lost, and another router sees to it
+    #[arg(long, env = "UNBROKEN_LEASE", default_value = "15s", value_parser = setting::duration, value_name = "TIME")]
+    pub lease: Duration,
     /// How long the request log is kept
     #[arg(long, env = "UNBROKEN_REQUEST_LOG_KEEP", default_value = "30d", value_parser = setting::duration, value_name = "TIME")]
     pub request_log_keep: Duration,

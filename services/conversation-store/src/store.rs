@@ -3,7 +3,7 @@
 //! - [`conversations`]: make, read, list, rename, delete.
 //! - [`messages`]: list, and the history of a turn.
 //! - [`turns`]: open a turn. [`finish`]: close many.
-//! - [`answers`]: checkpoint, claim, read.
+//! - [`answers`]: checkpoint, claim, read. [`orphans`]: those that nobody makes any more.
 //! - [`retention`]: let old things go.
 //!
 //! Called by [`service`](crate::service), which knows gRPC; the databases are behind [`Database`].
@@ -12,12 +12,13 @@ mod answers;
 mod conversations;
 mod finish;
 mod messages;
+mod orphans;
 mod retention;
 mod turns;
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use proto::v1::{Failure, Reason, ToolCall};
@@ -37,12 +38,19 @@ pub(crate) use messages::cursor as message_cursor;
 #[derive(Clone)]
 pub(crate) struct Store {
     database: Arc<dyn Database>,
+    /// How long an answer counts as made after it was saved.
+    lease: Duration,
+    born: Instant,
 }
 
 impl Store {
-    /// Over this database.
-    pub(crate) fn new(database: Arc<dyn Database>) -> Self {
-        Self { database }
+    /// Over this database, with leases of this length.
+    pub(crate) fn new(database: Arc<dyn Database>, lease: Duration) -> Self {
+        Self {
+            database,
+            lease,
+            born: Instant::now(),
+        }
     }
 
     /// Gives the database back.

@@ -1,7 +1,7 @@
 //! One answer: its journal, and all that the router must know to serve, move, end and log it.
 //!
 //! It has one *leg* at a time ([`leg`]): the call on the worker that makes it, and the epoch in which that may append. [`end`] says
-//! how it ends. What happens when is decided in [`crate::router`]; here is only state, and what must be true of it: entries of an
+//! how it ends, [`saved`] what the store has of it meanwhile. What happens when is decided in [`crate::router`]; here is only state, and what must be true of it: entries of an
 //! old leg are not taken, token ids are counted once, and the end comes once.
 //!
 //! One router *owns* an answer: it moves it when its worker dies, cancels it when its readers have gone, and stores its turn. A router
@@ -9,6 +9,7 @@
 
 pub(crate) mod end;
 pub(crate) mod leg;
+mod saved;
 
 use std::{
     sync::{
@@ -24,7 +25,7 @@ use proto::v1::{AnswerSummary, ChatRequest, DisconnectPolicy, Entry, Head, Princ
 use tokio::time::Instant;
 use tracing::Span;
 
-use self::leg::Tokens;
+use self::{leg::Tokens, saved::Saved};
 use crate::{
     admission::Claim,
     mailbox::{Mailbox, Mailboxes},
@@ -115,6 +116,7 @@ struct State {
     given: u32,
     /// Another worker is being made ready for it.
     moving: bool,
+    saved: Saved,
     turn: Turn,
     span: Span,
 }
@@ -200,6 +202,7 @@ impl Answer {
                 worker: "".into(),
                 given: origin.epoch,
                 moving: false,
+                saved: Saved::default(),
                 turn,
                 span: origin.span,
             }),

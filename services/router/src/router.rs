@@ -13,7 +13,9 @@ mod clocks;
 mod embed;
 mod hand_over;
 mod place;
+mod recover;
 mod repeat;
+mod save;
 mod turn;
 
 use std::{
@@ -112,6 +114,8 @@ impl Router {
         self.drain.spawn(async move { router.watch_clocks().await });
         if let (Some(store), Some(outbox)) = (&self.store, &self.outbox) {
             outbox::spawn(outbox, store, &self.drain, self.over.clone());
+            self.drain.spawn(Arc::clone(self).keep_saving(Arc::clone(store)));
+            self.drain.spawn_until_draining(Arc::clone(self).keep_recovering(Arc::clone(store)));
         }
     }
 

@@ -14,8 +14,10 @@ use std::{
 };
 
 use chassis::channel;
+use futures_util::TryStreamExt as _;
 use proto::v1::{
-    BeginTurnRequest, BeginTurnResponse, ClaimAnswerRequest, ClaimAnswerResponse, Failure, FinishTurnsRequest, FinishedTurn, Reason,
+    BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Failure,
+    FinishTurnsRequest, FinishedTurn, GetAnswerRequest, ListOrphansRequest, Principal, Reason, StoredAnswer,
     conversation_service_client::ConversationServiceClient,
 };
 use tokio::time::{sleep, timeout};
@@ -86,6 +88,42 @@ impl Store {
     pub(crate) async fn claim(&self, request: ClaimAnswerRequest) -> Result<ClaimAnswerResponse, Failure> {
         let mut client = self.client.clone();
         self.call(async move { client.claim_answer(request).await }).await
+    }
+
+    /// Saves what an answer has so far.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`, or what the store says; `Conflict` if another router has taken it.
+    pub(crate) async fn checkpoint(&self, request: CheckpointRequest) -> Result<CheckpointResponse, Failure> {
+        let mut client = self.client.clone();
+        self.call(async move { client.checkpoint(request).await }).await
+    }
+
+    /// What the store knows of an answer.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`, or what the store says; `NotFound` if it is not this principal's.
+    pub(crate) async fn get_answer(&self, stream_id: &str, principal: Option<&Principal>) -> Result<StoredAnswer, Failure> {
+        let mut client = self.client.clone();
+        let request = GetAnswerRequest {
+            principal: principal.cloned(),
+            stream_id: stream_id.to_owned(),
+        };
+        self.call(async move { client.get_answer(request).await }).await
+    }
+
+    /// Answers that nobody makes any more, `most` at most.
+    ///
+    /// # Errors
+    /// `StoreUnavailable`, or what the store says.
+    pub(crate) async fn list_orphans(&self, most: u32) -> Result<Vec<StoredAnswer>, Failure> {
+        let mut client = self.client.clone();
+        let request = ListOrphansRequest { page_size: most };
+        let listed = async move {
+            let stream = client.list_orphans(request).await?.into_inner();
+            stream.try_collect().await.map(Response::new)
+        };
+        self.call(listed).await
     }
 
     /// Asks the store how it is, again and again.

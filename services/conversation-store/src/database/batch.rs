@@ -12,6 +12,8 @@ pub(crate) struct Batch {
     pub(crate) touch: &'static str,
     /// Of `answer` rows: closes those that run; one that brings no message (`said` 0) keeps that of its last checkpoint. `$2` is the time.
     pub(crate) close: &'static str,
+    /// Of `answer` rows: the entries that were kept while they ran.
+    pub(crate) drop_entries: &'static str,
     /// Of `answer` rows: those whose turn was never opened, though their conversation is there.
     pub(crate) unopened: &'static str,
 }
@@ -63,6 +65,13 @@ macro_rules! batch {
                 FROM t
                 WHERE answers.tenant_id = t.tenant_id AND answers.user_id = t.user_id AND answers.stream_id = t.stream_id
                     AND answers.state = 'running' AND answers.epoch <= t.epoch"
+            ),
+            drop_entries: concat!(
+                "WITH t AS (",
+                $answer,
+                ") DELETE FROM answer_entries WHERE (tenant_id, user_id, stream_id) IN
+                    (SELECT a.tenant_id, a.user_id, a.stream_id FROM t JOIN answers a ON a.tenant_id = t.tenant_id
+                        AND a.user_id = t.user_id AND a.stream_id = t.stream_id AND a.state <> 'running')"
             ),
             unopened: concat!(
                 "WITH t AS (",

@@ -2,11 +2,11 @@
 
 use prost::Message as _;
 use proto::v1::{
-    ChatRequest, CheckpointRequest, ClaimAnswerRequest, ClaimAnswerResponse, Failure, Message, Reason, ResumePoint, Role, StoredAnswer,
-    Usage,
+    ChatRequest, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Failure, Message, Reason, ResumePoint,
+    Role, StoredAnswer, Usage,
 };
 
-use super::{Store, calls_from_text, calls_to_text, no_answer, now_ms};
+use super::{Store, calls_from_text, calls_to_text, no_answer, now_ms, orphans};
 use crate::{
     check,
     database::{Row, Session},
@@ -91,7 +91,7 @@ impl Store {
 
     /// Saves what an answer has so far. One that is closed, or further on in the same epoch, stays as it is. One that the store does not
     /// know is taken in if the request comes with it (a background answer outside of conversations), and is not found otherwise.
-    pub(crate) async fn checkpoint(&self, scope: &Scope, request: &CheckpointRequest) -> Result<(), Fault> {
+    pub(crate) async fn checkpoint(&self, scope: &Scope, request: &CheckpointRequest) -> Result<CheckpointResponse, Fault> {
         check::name("stream_id", &request.stream_id)?;
         let epoch = request.epoch.max(FIRST_EPOCH);
         let now = now_ms();
@@ -117,20 +117,33 @@ impl Store {
                 )
                 .await?;
         }
-        if save(&mut *session, scope, request, now).await? == 0 {
-            let row = session
-                .row(
-                    "SELECT epoch FROM answers WHERE tenant_id = $1 AND user_id = $2 AND stream_id = $3",
-                    scope.params([(&request.stream_id).into()]),
-                )
-                .await?;
-            return match row {
-                None => Err(no_answer()),
-                Some(row) if row.count(0)? > epoch => Err(fenced()),
-                Some(_) => Ok(()),
-            };
+        let row = session
+            .row(
+                "SELECT epoch, position FROM answers WHERE tenant_id = $1 AND user_id = $2 AND stream_id = $3",
+                scope.params([(&request.stream_id).into()]),
+            )
+            .await?
+            .ok_or_else(no_answer)?;
+        if row.count(0)? > epoch {
+            return Err(fenced());
         }
-        session.commit().await
+        let saved = Saved {
+            position: if request.entries.is_empty() {
+                request.position
+            } else {
+                orphans::append(&mut *session, scope, request, row.count(1)?).await?
+            },
+            now,
+            lease_until: if request.release { 0 } else { self.lease_until(now) },
+        };
+        let response = CheckpointResponse {
+            position: saved.position,
+            lease_ms: u32::try_from(self.lease.as_millis()).unwrap_or(u32::MAX),
+        };
+        if save(&mut *session, scope, request, saved).await? > 0 {
+            session.commit().await?; // else it is closed, or further on: then nothing of this counts
+        }
+        Ok(response)
     }
 
     /// What is known of an answer. Of one that was only logged, all but what it said.
@@ -140,7 +153,7 @@ impl Store {
         let known = session
             .row(
                 "SELECT stream_id, conversation_id, model, state, finish_reason, prompt_tokens, completion_tokens, reasoning_tokens,
-                    cached_tokens, epoch, created_ms, position, text, reasoning, tool_calls, resume, request
+                    cached_tokens, epoch, created_ms, position, text, reasoning, tool_calls, resume, request, lease_ms
                 FROM answers WHERE tenant_id = $1 AND user_id = $2 AND stream_id = $3",
                 scope.params([stream_id.into()]),
             )
@@ -159,6 +172,11 @@ impl Store {
             outline(&logged.ok_or_else(no_answer)?)?
         };
         answer.epoch = answer.epoch.max(claimed(&mut *session, stream_id).await?);
+        let runs = answer.state == "running";
+        answer.orphan &= runs && self.knows_orphans();
+        if runs {
+            answer.entries = orphans::entries(&mut *session, scope, stream_id).await?;
+        }
         Ok(answer)
     }
 }
@@ -174,8 +192,18 @@ async fn claimed(session: &mut dyn Session, stream_id: &str) -> Result<u32, Faul
     row.map_or(Ok(FIRST_EPOCH), |row| row.count(0))
 }
 
+/// What a checkpoint comes to.
+struct Saved {
+    /// Entries that are saved then.
+    position: u32,
+    /// When, in milliseconds since 1970.
+    now: i64,
+    /// When the lease is over, likewise.
+    lease_until: i64,
+}
+
 /// Writes a checkpoint over an older one, and says on how many rows.
-async fn save(session: &mut dyn Session, scope: &Scope, request: &CheckpointRequest, now: i64) -> Result<u64, Fault> {
+async fn save(session: &mut dyn Session, scope: &Scope, request: &CheckpointRequest, saved: Saved) -> Result<u64, Fault> {
     let silent = Message::default();
     let message = request.message.as_ref().unwrap_or(&silent);
     let calls = calls_to_text(&message.tool_calls)?;
@@ -184,19 +212,20 @@ async fn save(session: &mut dyn Session, scope: &Scope, request: &CheckpointRequ
     session
         .run(
             "UPDATE answers SET epoch = $4, position = $5, text = $6, reasoning = $7, tool_calls = $8, resume = $9,
-                request = CASE WHEN length($10) > 0 THEN $10 ELSE request END, updated_ms = $11
+                request = CASE WHEN length($10) > 0 THEN $10 ELSE request END, updated_ms = $11, lease_ms = $12
             WHERE tenant_id = $1 AND user_id = $2 AND stream_id = $3 AND state = 'running'
                 AND (epoch < $4 OR (epoch = $4 AND position <= $5))",
             scope.params([
                 (&request.stream_id).into(),
                 request.epoch.max(FIRST_EPOCH).into(),
-                request.position.into(),
+                saved.position.into(),
                 (&*check::storable(&message.text)).into(),
                 (&*check::storable(&message.reasoning)).into(),
                 (&calls).into(),
                 resume.as_slice().into(),
                 asked.as_slice().into(),
-                now.into(),
+                saved.now.into(),
+                saved.lease_until.into(),
             ]),
         )
         .await
@@ -231,7 +260,7 @@ fn outline(row: &Row) -> Result<StoredAnswer, Fault> {
     })
 }
 
-/// And the six that only an answer has.
+/// And the seven that only an answer has.
 fn with_message(outline: StoredAnswer, row: &Row) -> Result<StoredAnswer, Fault> {
     let request = row.blob(16)?;
     let request = if request.is_empty() {
@@ -250,6 +279,7 @@ fn with_message(outline: StoredAnswer, row: &Row) -> Result<StoredAnswer, Fault>
         }),
         resume: decode_resume(&row.blob(15)?)?,
         request,
+        orphan: row.int(17)? < now_ms(),
         ..outline
     })
 }

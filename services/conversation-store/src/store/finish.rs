@@ -126,6 +126,7 @@ async fn close_answers(session: &mut dyn Session, batch: &Batch, turns: &[(usize
     let rows = answer_rows(turns.iter().copied())?;
     session.run(batch.touch, Params::of_the_mesh([(&rows).into(), now.into()])).await?;
     let closed = session.run(batch.close, Params::of_the_mesh([(&rows).into(), now.into()])).await?;
+    session.run(batch.drop_entries, Params::of_the_mesh([(&rows).into()])).await?;
     if usize::try_from(closed).is_ok_and(|closed| closed == turns.len()) {
         return Ok(());
     }
@@ -141,8 +142,10 @@ async fn close_answers(session: &mut dyn Session, batch: &Batch, turns: &[(usize
             stream_id: &finished.stream_id,
             model: "",
             messages: &[],
+            now,
+            lease_until: now, // it is closed in a moment
         };
-        turns::open(session, &scope, turn, now).await?;
+        turns::open(session, &scope, turn).await?;
         opened.insert(index);
     }
     if !opened.is_empty() {

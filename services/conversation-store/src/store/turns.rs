@@ -18,14 +18,17 @@ impl Store {
         check::text("model", &request.model)?;
         check::messages(&request.messages)?;
 
+        let now = now_ms();
         let mut session = self.database.write().await?;
         let turn = Turn {
             conversation: &request.conversation_id,
             stream_id: &request.stream_id,
             model: &request.model,
             messages: &request.messages,
+            now,
+            lease_until: self.lease_until(now),
         };
-        let Some(first) = open(&mut *session, scope, turn, now_ms()).await? else {
+        let Some(first) = open(&mut *session, scope, turn).await? else {
             // Opened before: dropping the session takes the places back.
             drop(session);
             return self.opened_turn(scope, request).await;
@@ -64,13 +67,17 @@ pub(super) struct Turn<'a> {
     pub(super) model: &'a str,
     /// Its messages.
     pub(super) messages: &'a [Message],
+    /// When, in milliseconds since 1970.
+    pub(super) now: i64,
+    /// And when its first lease is over, likewise.
+    pub(super) lease_until: i64,
 }
 
-/// Gives a turn its place in its conversation, at `now`, and returns the number of its first message. Nothing if the answer is known:
+/// Gives a turn its place in its conversation, and returns the number of its first message. Nothing if the answer is known:
 /// then the session must be dropped.
 ///
 /// The conversation's row is changed first: that locks it, so the turns of one conversation are opened one after the other.
-pub(super) async fn open(session: &mut dyn Session, scope: &Scope, turn: Turn<'_>, now: i64) -> Result<Option<i64>, Fault> {
+pub(super) async fn open(session: &mut dyn Session, scope: &Scope, turn: Turn<'_>) -> Result<Option<i64>, Fault> {
     // One place more, for the answer.
     let places = i64::try_from(turn.messages.len()).unwrap_or(i64::MAX - 1) + 1;
     let row = session
@@ -79,7 +86,7 @@ pub(super) async fn open(session: &mut dyn Session, scope: &Scope, turn: Turn<'_
             SET messages = messages + $4, updated_ms = CASE WHEN updated_ms < $5 THEN $5 ELSE updated_ms END
             WHERE tenant_id = $1 AND user_id = $2 AND id = $3
             RETURNING messages - $4",
-            scope.params([turn.conversation.into(), places.into(), now.into()]),
+            scope.params([turn.conversation.into(), places.into(), turn.now.into()]),
         )
         .await?;
     let first = row.ok_or_else(no_conversation)?.int(0)?;
@@ -87,8 +94,8 @@ pub(super) async fn open(session: &mut dyn Session, scope: &Scope, turn: Turn<'_
         .run(
             "INSERT INTO answers (tenant_id, user_id, stream_id, conversation_id, first_seq, state, epoch, position, model, text,
                 reasoning, tool_calls, resume, request, finish_reason, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens,
-                created_ms, updated_ms)
-            VALUES ($1, $2, $3, $4, $5, 'running', 1, 0, $6, '', '', '', $7, $7, '', 0, 0, 0, 0, $8, $8)
+                created_ms, updated_ms, lease_ms)
+            VALUES ($1, $2, $3, $4, $5, 'running', 1, 0, $6, '', '', '', $7, $7, '', 0, 0, 0, 0, $8, $8, $9)
             ON CONFLICT DO NOTHING",
             scope.params([
                 turn.stream_id.into(),
@@ -96,7 +103,8 @@ pub(super) async fn open(session: &mut dyn Session, scope: &Scope, turn: Turn<'_
                 first.into(),
                 turn.model.into(),
                 [].as_slice().into(),
-                now.into(),
+                turn.now.into(),
+                turn.lease_until.into(),
             ]),
         )
         .await?;
@@ -107,7 +115,7 @@ pub(super) async fn open(session: &mut dyn Session, scope: &Scope, turn: Turn<'_
         conversation: turn.conversation,
         stream_id: turn.stream_id,
         first,
-        now,
+        now: turn.now,
         messages: turn.messages,
     };
     messages::insert(session, scope, new).await?;

@@ -6,6 +6,7 @@ mod conversations;
 mod faults;
 mod finish;
 mod isolation;
+mod orphans;
 mod postgres;
 mod process;
 mod stage;

@@ -80,6 +80,7 @@ pub(crate) fn settings(database: &str) -> Settings {
         database: Some(Address::from_str(database).unwrap()),
         database_wait: Duration::from_secs(30),
         store_timeout: Duration::from_secs(10),
+        lease: Duration::from_millis(300),
         request_log_keep: Duration::from_hours(30 * 24),
     }
 }

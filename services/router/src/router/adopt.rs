@@ -28,6 +28,16 @@ const ASK: Duration = Duration::from_secs(2);
 /// A router that began so lately may not have reached the worker that has it.
 const YOUNG: Duration = Duration::from_secs(10);
 
+/// An answer that a worker has, and the call that reads it from its first entry.
+pub(super) struct Found {
+    stream_id: String,
+    probe: Arc<Probe>,
+    call: Call,
+    head: Head,
+    /// What was asked, if the worker told: it does so while the answer runs.
+    pub(super) request: Option<Box<ChatRequest>>,
+}
+
 /// What a worker said.
 enum Said {
     /// It makes that answer.
@@ -137,16 +147,19 @@ impl Router {
     pub(crate) async fn find_or_adopt(self: &Arc<Self>, stream_id: &str, principal: Option<&Principal>) -> Result<Arc<Answer>, Failure> {
         if !self.holds(stream_id) && !stream_id.is_empty() {
             self.refuse_expired(stream_id, principal)?;
-            self.adopt(stream_id, principal).await?;
+            match self.ask(stream_id).await? {
+                Some(found) => self.take_over(found, principal)?,
+                None => self.recall(stream_id, principal).await?,
+            }
         }
         self.find(stream_id, principal)
     }
 
-    /// Takes the answer of that name over, if a worker makes it, or has made it lately, and it is the caller's.
+    /// Asks every worker that can be reached for an answer.
     ///
     /// # Errors
-    /// Not every worker could be asked.
-    pub(super) async fn adopt(self: &Arc<Self>, stream_id: &str, principal: Option<&Principal>) -> Result<(), Failure> {
+    /// Not all of them could be asked.
+    pub(super) async fn ask(self: &Arc<Self>, stream_id: &str) -> Result<Option<Found>, Failure> {
         let workers = self.workers.reachable();
         let (said, mut saying) = mpsc::channel(workers.len().max(1));
         let mut asked: Vec<Option<(Arc<Probe>, Call)>> = Vec::new();
@@ -177,17 +190,14 @@ impl Router {
             None
         });
         match answered.await {
-            Ok(Some((index, head, request))) => {
-                let Some(asked) = asked.get_mut(index).and_then(Option::take) else {
-                    return Ok(());
-                };
-                let request = origin(stream_id, principal, request);
-                if request.principal.clone().unwrap_or_default() != principal.cloned().unwrap_or_default() {
-                    return Ok(()); // not the caller's: it is let go of, and is not found
-                }
-                self.take_over(asked, &head, request)
-            }
-            Ok(None) if !self.is_young() => Ok(()),
+            Ok(Some((index, head, request))) => Ok(asked.get_mut(index).and_then(Option::take).map(|(probe, call)| Found {
+                stream_id: stream_id.to_owned(),
+                probe,
+                call,
+                head,
+                request,
+            })),
+            Ok(None) if !self.is_young() => Ok(None),
             Ok(None) | Err(_) => Err(Failure {
                 retry_after_ms: 500,
                 ..Failure::new(Reason::Unavailable, "not every worker could be asked for this answer")
@@ -200,7 +210,22 @@ impl Router {
         self.began.elapsed() < YOUNG && !self.workers.all_met()
     }
 
-    fn take_over(self: &Arc<Self>, (probe, call): (Arc<Probe>, Call), head: &Head, mut request: ChatRequest) -> Result<(), Failure> {
+    /// Takes over what a worker has, if it is the caller's; else it is let go of, and is not found.
+    ///
+    /// # Errors
+    /// There is no room for it here.
+    pub(super) fn take_over(self: &Arc<Self>, found: Found, principal: Option<&Principal>) -> Result<(), Failure> {
+        let Found {
+            stream_id,
+            probe,
+            call,
+            head,
+            request,
+        } = found;
+        let mut request = origin(&stream_id, principal, request);
+        if request.principal.clone().unwrap_or_default() != principal.cloned().unwrap_or_default() {
+            return Ok(());
+        }
         head.model.clone_into(&mut request.model);
         head.conversation_id.clone_into(&mut request.conversation_id);
         let before = head.epoch.max(1);
@@ -212,10 +237,7 @@ impl Router {
         }
         tracing::info!(stream_id = %answer.id, epoch = before + 1, "taking over an answer of another router");
         let address = call.worker().map(|worker| Arc::clone(worker.address())).unwrap_or_default();
-        answer.set_head(&Head {
-            epoch: before + 1,
-            ..head.clone()
-        });
+        answer.set_head(&Head { epoch: before + 1, ..head });
         let ran = answer.run(&address, |_, _| Some(call));
         let leg = Arc::new(Leg {
             router: Arc::clone(self),

@@ -223,7 +223,7 @@ impl Router {
         });
     }
 
-    fn wait_again(&self, answer: &Arc<Answer>) {
+    pub(super) fn wait_again(&self, answer: &Arc<Answer>) {
         self.queue.lock().push_again(&answer.claim.model, Arc::clone(answer));
         self.pulse.slots_changed();
     }

@@ -14,8 +14,10 @@ impl Router {
     /// # Errors
     /// The request is wrong, or cannot be served now. Also if not every worker could be asked: it must not be answered twice.
     pub(crate) async fn find_or_start(self: &Arc<Self>, request: ChatRequest) -> Result<Arc<Answer>, Failure> {
-        if self.may_be_elsewhere(&request) {
-            self.adopt(&request.stream_id, request.principal.as_ref()).await?;
+        if self.may_be_elsewhere(&request)
+            && let Some(found) = self.ask(&request.stream_id).await?
+        {
+            self.take_over(found, request.principal.as_ref())?;
         }
         self.start(request)
     }

@@ -40,7 +40,7 @@ pub(crate) fn of(answer: &Answer, ended: Ended<'_>) -> FinishedTurn {
 }
 
 /// What the assistant said: the first choice.
-fn message<'entries>(entries: impl IntoIterator<Item = &'entries Entry>) -> Message {
+pub(crate) fn message<'entries>(entries: impl IntoIterator<Item = &'entries Entry>) -> Message {
     let mut message = Message {
         role: Role::Assistant.into(),
         ..Message::default()

@@ -10,7 +10,7 @@ use futures_util::Stream;
 use proto::v1::{
     BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
     CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, FinishTurnsRequest, FinishTurnsResponse,
-    FinishedTurn, GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, Message,
+    FinishedTurn, GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, Message,
     RenameConversationRequest, Role, StoredAnswer, StoredMessage,
     conversation_service_server::{ConversationService, ConversationServiceServer},
 };
@@ -30,6 +30,9 @@ pub(crate) struct Held {
     pub(crate) claims: Vec<ClaimAnswerRequest>,
     /// What another router has claimed before.
     pub(crate) claimed_by_others: u32,
+    pub(crate) checkpoints: Vec<CheckpointRequest>,
+    /// What it knows of answers, by their names; the orphans among them are listed.
+    pub(crate) answers: BTreeMap<String, StoredAnswer>,
 }
 
 pub(crate) struct FakeStore {
@@ -136,6 +139,7 @@ fn not_here<T>() -> Result<Response<T>, Status> {
 impl ConversationService for Service {
     type ListConversationsStream = Listed<Conversation>;
     type ListMessagesStream = Listed<StoredMessage>;
+    type ListOrphansStream = Listed<StoredAnswer>;
 
     async fn begin_turn(&self, request: Request<BeginTurnRequest>) -> Result<Response<BeginTurnResponse>, Status> {
         let request = request.into_inner();
@@ -182,16 +186,32 @@ impl ConversationService for Service {
         } else {
             (true, request.epoch + 1)
         };
-        self.held.send_modify(|held| held.claims.push(request));
+        self.held.send_modify(|held| {
+            if won && let Some(answer) = held.answers.get_mut(&request.stream_id) {
+                (answer.epoch, answer.orphan) = (epoch, false);
+            }
+            held.claims.push(request);
+        });
         Ok(Response::new(ClaimAnswerResponse { won, epoch }))
     }
 
-    async fn checkpoint(&self, _: Request<CheckpointRequest>) -> Result<Response<CheckpointResponse>, Status> {
-        not_here()
+    async fn checkpoint(&self, request: Request<CheckpointRequest>) -> Result<Response<CheckpointResponse>, Status> {
+        let request = request.into_inner();
+        let position = request.position;
+        self.held.send_modify(|held| held.checkpoints.push(request));
+        Ok(Response::new(CheckpointResponse { position, lease_ms: 300 }))
     }
 
-    async fn get_answer(&self, _: Request<GetAnswerRequest>) -> Result<Response<StoredAnswer>, Status> {
-        not_here()
+    async fn get_answer(&self, request: Request<GetAnswerRequest>) -> Result<Response<StoredAnswer>, Status> {
+        let found = self.held.borrow().answers.get(&request.into_inner().stream_id).cloned();
+        let unknown = || Status::from(proto::v1::Failure::new(proto::v1::Reason::NotFound, "no such answer"));
+        found.map(Response::new).ok_or_else(unknown)
+    }
+
+    async fn list_orphans(&self, _: Request<ListOrphansRequest>) -> Result<Response<Self::ListOrphansStream>, Status> {
+        let held = self.held.borrow();
+        let orphans: Vec<_> = held.answers.values().filter(|answer| answer.orphan).cloned().map(Ok).collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(orphans))))
     }
 
     async fn create_conversation(&self, _: Request<CreateConversationRequest>) -> Result<Response<Conversation>, Status> {

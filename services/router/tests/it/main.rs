@@ -12,5 +12,6 @@ mod ending;
 mod exchange;
 mod failing;
 mod handing;
+mod saving;
 mod storing;
 mod streaming;

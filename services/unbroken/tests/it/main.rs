@@ -10,6 +10,7 @@ mod doors;
 mod postgres;
 mod processes;
 mod real_model;
+mod restart;
 mod resume;
 mod separate;
 mod settings;
