@@ -25,7 +25,8 @@ impl Router {
     /// Whether the answer may have been begun by a router that is gone, so that the workers must be asked. Only names that
     /// clients choose, by an idempotency key, come twice.
     pub(crate) fn may_be_elsewhere(&self, request: &ChatRequest) -> bool {
-        !request.fingerprint.is_empty() && !request.stream_id.is_empty() && !self.holds(&request.stream_id)
+        let (name, owner) = (&request.stream_id, request.principal.as_ref());
+        !request.fingerprint.is_empty() && !name.is_empty() && !self.holds(name) && !self.expired.lock().knows(name, owner)
     }
 
     /// The answer that was started under this name before.
