@@ -7,9 +7,9 @@ use std::{pin::Pin, time::Duration};
 
 use crate::{app::App, clients::rank};
 
-/// When a client that was sent away may come back: at once would be a herd.
+/// When a client that was sent away may come back, and over how long all of them do: at once would be a herd.
 const RETRY_LEAST: Duration = Duration::from_millis(100);
-const RETRY_MOST: Duration = Duration::from_secs(2);
+const RETRY_SPREAD: Duration = Duration::from_millis(1900);
 
 /// Ready when a client has to go.
 pub(crate) type Leaving = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -31,7 +31,7 @@ pub(crate) fn when(app: &App, client: &str, comes_back: bool) -> Leaving {
 /// What an event stream says last to a client that is to come back. One line, and no blank one after it: a client takes the time as
 /// it reads it, and an event without data would be no event to some and a broken one to others.
 pub(crate) fn farewell(client: &str) -> String {
-    let retry = RETRY_LEAST + spread(client, "retry", RETRY_MOST - RETRY_LEAST);
+    let retry = RETRY_LEAST + spread(client, "retry", RETRY_SPREAD);
     format!("retry: {}\n", retry.as_millis())
 }
 
