@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A page in a browser of its own.
-struct Page {
+pub(crate) struct Page {
     browser: Child,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     calls: u64,
@@ -27,7 +27,7 @@ struct Page {
 }
 
 impl Page {
-    async fn open(url: &str) -> Self {
+    pub(crate) async fn open(url: &str) -> Self {
         let profile = TempDir::new().unwrap();
         let browser = Command::new("setpriv")
             .args([
@@ -99,7 +99,7 @@ impl Page {
         }
     }
 
-    async fn evaluate(&mut self, script: &str) -> Value {
+    pub(crate) async fn evaluate(&mut self, script: &str) -> Value {
         let result = self
             .call("Runtime.evaluate", json!({"expression": script, "returnByValue": true}))
             .await;
@@ -107,7 +107,7 @@ impl Page {
         result["result"]["value"].clone()
     }
 
-    async fn until(&mut self, script: &str) {
+    pub(crate) async fn until(&mut self, script: &str) {
         for _ in 0..1500 {
             if self.evaluate(script).await == json!(true) {
                 return;

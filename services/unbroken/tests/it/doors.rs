@@ -208,7 +208,7 @@ async fn the_openai_sdk_streams_and_does_not_stream() {
 }
 
 /// A tool that `.ci/setup test` has installed.
-fn tool(name: &str) -> std::path::PathBuf {
+pub(crate) fn tool(name: &str) -> std::path::PathBuf {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let path = root.join("target/tools/bin").join(name);
     assert!(

@@ -4,6 +4,7 @@
 mod browser;
 mod cancel;
 mod cluster;
+mod deaths;
 mod doors;
 #[path = "../../../conversation-store/tests/it/postgres.rs"]
 #[allow(dead_code, reason = "the store's own tests use all of it")]
