@@ -36,6 +36,9 @@ struct Settings {
     /// Only faults whose names contain this
     #[arg(long)]
     only: Option<String>,
+    /// No faults whose names contain one of these, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    skip: Vec<String>,
     /// The folder with the built binaries; that of this one if not given
     #[arg(long)]
     bin: Option<PathBuf>,
@@ -73,6 +76,9 @@ async fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut fleet = Fleet::start(&layout).await?;
     for fault in Fault::ALL {
         if settings.only.as_ref().is_some_and(|only| !fault.name().contains(only.as_str())) {
+            continue;
+        }
+        if settings.skip.iter().any(|skip| fault.name().contains(skip.as_str())) {
             continue;
         }
         let (mut stalls, mut broken, mut answers) = (Vec::new(), 0_u32, 0_u32);

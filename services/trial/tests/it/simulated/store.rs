@@ -82,7 +82,8 @@ impl ConversationService for Store {
             let known = kept.answers.get(&turn.stream_id).filter(|answer| answer.state != "running");
             if let Some(known) = known {
                 if (&known.state, &known.message, &known.usage) != (&turn.state, &turn.message, &turn.usage) {
-                    let words = format!("{} was closed as {} and then as {}", turn.stream_id, known.state, turn.state);
+                    let was = (&known.state, &known.message, &known.usage);
+                    let words = format!("{} was closed as {was:?} and then as {turn:?}", turn.stream_id);
                     kept.twice.push(words);
                 }
                 continue;
