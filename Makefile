@@ -7,7 +7,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER := ccache
 endif
 TOOLS := target/tools/bin
 
-.PHONY: help run test check bench chaos demo-kill format
+.PHONY: help run test check bench chaos mutations demo-kill format
 
 help: ## Says what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -60,7 +60,12 @@ format: ## Formats all code
 chaos: ## Kills processes in the middle of answers, and checks that nobody notices
 	@.ci/setup build
 	cargo build --release --locked --workspace
+	UNBROKEN_SEEDS=$${UNBROKEN_SEEDS:-500} cargo test --workspace --locked --test it -- --nocapture simulated_mesh
 	target/release/chaos $(ARGS)
+
+mutations: ## Breaks the promise on purpose, one build after the other, and sees that the tests notice
+	@.ci/setup test
+	python3 services/trial/mutations.py $(ARGS)
 
 demo-kill: ## An answer of the real model, and a kill -9 of the worker that is writing it
 	@.ci/setup build
