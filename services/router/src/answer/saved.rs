@@ -56,7 +56,7 @@ impl Answer {
             state.saved.when = Some(now);
             (state.saved.position, state.given, state.saved.asked)
         };
-        let message = self.journal.with_entries(turn::message);
+        let message = self.journal.with_entries(|entries| turn::message(entries));
         let mut made = if self.policy == Policy::Background {
             self.made()
         } else {

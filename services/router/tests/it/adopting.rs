@@ -134,6 +134,7 @@ async fn a_repeated_start_reads_what_a_lost_router_has_started() {
     let (request, line) = attached(&worker).await;
     assert_eq!((request.stream_id.as_str(), request.adopt), ("ans_keyed", true));
     tell_of(&line, keyed(b"a")).await;
+    assert!(matches!(worker.seen().await, Seen::Own(..)));
     line.tokens(0, 3).await;
     line.finish(3).await;
     let head = exchange.next().await.head.unwrap();

@@ -27,11 +27,6 @@ async fn asked(worker: &FakeWorker) -> Line {
     }
 }
 
-async fn knows_nothing(worker: &FakeWorker) {
-    let line = asked(worker).await;
-    line.refuse(Failure::new(Reason::NotFound, "no such answer")).await;
-}
-
 fn orphan(conversation_id: &str) -> StoredAnswer {
     StoredAnswer {
         stream_id: "ans_lost".to_owned(),
@@ -127,7 +122,7 @@ async fn a_background_answer_that_nobody_makes_goes_on_from_what_was_saved() {
         held.answers.insert("ans_lost".to_owned(), lost);
     });
     let mesh = with_store(&worker, &store).await;
-    knows_nothing(&worker).await;
+    worker.knows_nothing().await;
     let making = worker.started().await;
     assert_eq!((making.request.epoch, making.request.position), (5, 3));
     assert_eq!(making.request.resume[0].token_ids, [100, 101, 102]);
@@ -153,7 +148,7 @@ async fn a_turn_that_lost_both_copies_ends_as_interrupted_and_whoever_asks_is_to
         held.answers.insert("ans_lost".to_owned(), orphan("conv"));
     });
     let mesh = with_store(&worker, &store).await;
-    knows_nothing(&worker).await;
+    worker.knows_nothing().await;
     let held = store.until(|held| !held.finished.is_empty()).await;
     let turn = &held.finished["ans_lost"];
     assert_eq!((turn.state.as_str(), turn.finish_reason.as_str()), ("failed", "interrupted"));
@@ -163,7 +158,7 @@ async fn a_turn_that_lost_both_copies_ends_as_interrupted_and_whoever_asks_is_to
         let answer = held.answers.get_mut("ans_lost").unwrap();
         (answer.state, answer.finish_reason) = ("failed".to_owned(), "interrupted".to_owned());
     });
-    let (resumed, ()) = tokio::join!(mesh.resume("ans_lost", 3), knows_nothing(&worker));
+    let (resumed, ()) = tokio::join!(mesh.resume("ans_lost", 3), worker.knows_nothing());
     assert_eq!(Failure::from_status(&resumed.unwrap_err()).reason(), Reason::Interrupted);
 }
 

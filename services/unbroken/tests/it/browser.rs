@@ -174,7 +174,7 @@ async fn an_answer_on_the_page_is_whole_though_its_gateway_was_killed() {
     let prompt = script("kill", 300, Duration::from_millis(10));
     page.evaluate(&format!("({SEND})({})", json!(prompt))).await;
     page.until("document.body.innerText.includes('kill.20 ')").await;
-    cluster.gateways[0].process.kill();
+    cluster.0.gateways[0].kill().unwrap();
     cluster.restart_gateway(0).await;
     let text = "document.querySelector('li:last-child .text').textContent";
     page.until(&format!("{text} === {}", json!(oracle("kill", 0..300)))).await;

@@ -3,36 +3,22 @@
 use std::time::Duration;
 
 use proto::v1::{ChatRequest, DisconnectPolicy, ResumeChatRequest, chat_service_client::ChatServiceClient};
-use tempfile::TempDir;
 
 use crate::{
-    processes::{Process, free_address, ready},
+    processes::AllInOne,
     stream::{eventually, oracle, script},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_background_answer_goes_on_after_the_whole_mesh_was_killed_and_started_again() {
     const TOKENS: usize = 300;
-    let folder = TempDir::new().unwrap();
-    let data = folder.path().join("data").display().to_string();
-    let (http, grpc) = (free_address(), free_address());
-    let settings = [
-        ("UNBROKEN_ENGINE", "scripted"),
-        ("UNBROKEN_HTTP", http.as_str()),
-        ("UNBROKEN_GRPC", grpc.as_str()),
-        ("UNBROKEN_WORKER_LISTEN", "127.0.0.1:0"),
-        ("UNBROKEN_STORE_LISTEN", "127.0.0.1:0"),
-        ("UNBROKEN_DATA_DIR", data.as_str()),
-        ("UNBROKEN_LEASE", "3s"),
-    ];
-    let mut before = Process::start("unbroken", folder.path(), &settings);
-    ready(&http, &mut before).await;
+    let mut mesh = AllInOne::start(&[("UNBROKEN_ENGINE", "scripted"), ("UNBROKEN_LEASE", "3s")]).await;
     let request = ChatRequest {
         prompt: script("again", TOKENS, Duration::from_millis(20)),
         disconnect: DisconnectPolicy::Background.into(),
         ..ChatRequest::default()
     };
-    let mut router = ChatServiceClient::connect(format!("http://{grpc}")).await.unwrap();
+    let mut router = ChatServiceClient::connect(format!("http://{}", mesh.grpc)).await.unwrap();
     let mut reading = router.stream_chat(request).await.unwrap().into_inner();
     let mut stream_id = String::new();
     while let Some(response) = reading.message().await.unwrap() {
@@ -41,10 +27,9 @@ async fn a_background_answer_goes_on_after_the_whole_mesh_was_killed_and_started
             break; // two seconds later at least: it has been saved
         }
     }
-    before.kill();
-    let mut after = Process::start("unbroken", folder.path(), &settings);
-    ready(&http, &mut after).await;
-    let mut router = ChatServiceClient::connect(format!("http://{grpc}")).await.unwrap();
+    mesh.process.restart().unwrap(); // which kills it first
+    mesh.process.ready(mesh.http.parse().unwrap(), "/ready").await.unwrap();
+    let mut router = ChatServiceClient::connect(format!("http://{}", mesh.grpc)).await.unwrap();
     let mut said = String::new();
     eventually("the answer is there again", async || {
         let request = ResumeChatRequest {
@@ -65,5 +50,8 @@ async fn a_background_answer_goes_on_after_the_whole_mesh_was_killed_and_started
     })
     .await;
     assert_eq!(said, oracle("again", 0..TOKENS));
-    assert!(after.output().contains("goes on from what was saved"), "it was not made anew");
+    assert!(
+        mesh.process.output().contains("goes on from what was saved"),
+        "it was not made anew"
+    );
 }

@@ -92,7 +92,7 @@ async fn through_a_death(id: &str, die: impl AsyncFnOnce(&mut Cluster, &str)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_killed_costs_its_clients_nothing() {
-    through_a_death("gw", async |cluster, _| cluster.gateways[0].process.kill()).await;
+    through_a_death("gw", async |cluster, _| cluster.0.gateways[0].kill().unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,8 +104,8 @@ async fn a_gateway_that_is_told_to_stop_sends_its_clients_to_another() {
 async fn after_its_router_was_killed_a_client_still_comes_back() {
     through_a_death("rt", async |cluster, stream_id| {
         let home = cluster.home(stream_id).await;
-        cluster.gateways[0].process.kill();
-        cluster.routers[home].process.kill();
+        cluster.0.gateways[0].kill().unwrap();
+        cluster.0.routers[home].kill().unwrap();
     })
     .await;
 }
@@ -128,7 +128,7 @@ async fn the_same_key_at_two_gateways_at_once_is_one_answer_for_both() {
     // And the router that carried it gone, the worker still knows it, and whose it is.
     let stream_id = first["id"].as_str().unwrap().strip_prefix("chatcmpl-").unwrap().to_owned();
     let home = cluster.home(&stream_id).await;
-    cluster.routers[home].process.kill();
+    cluster.0.routers[home].kill().unwrap();
     let again: Value = keyed(&cluster, 1, "k-1", &whole).await.json().await.unwrap();
     assert_eq!(again, first);
     assert_eq!(keyed(&cluster, 0, "k-1", &body("something else", false)).await.status(), 422);

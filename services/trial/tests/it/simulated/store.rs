@@ -11,8 +11,8 @@ use futures_util::{Stream, stream};
 use proto::v1::{
     BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
     CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, FinishTurnsRequest, FinishTurnsResponse,
-    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, RenameConversationRequest, StoredAnswer,
-    StoredMessage, conversation_service_server::ConversationService,
+    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, RenameConversationRequest,
+    StoredAnswer, StoredMessage, conversation_service_server::ConversationService,
 };
 use tonic::{Request, Response, Status};
 
@@ -47,6 +47,7 @@ fn not_here<T>() -> Result<Response<T>, Status> {
 impl ConversationService for Store {
     type ListConversationsStream = Listed<Conversation>;
     type ListMessagesStream = Listed<StoredMessage>;
+    type ListOrphansStream = Listed<StoredAnswer>;
 
     async fn create_conversation(&self, _: Request<CreateConversationRequest>) -> Result<Response<Conversation>, Status> {
         let mut kept = self.0.lock().unwrap();
@@ -124,13 +125,17 @@ impl ConversationService for Store {
     }
 
     async fn checkpoint(&self, _: Request<CheckpointRequest>) -> Result<Response<CheckpointResponse>, Status> {
-        Ok(Response::new(CheckpointResponse {}))
+        Ok(Response::new(CheckpointResponse::default()))
     }
 
     async fn get_answer(&self, request: Request<GetAnswerRequest>) -> Result<Response<StoredAnswer>, Status> {
         let kept = self.0.lock().unwrap();
         let answer = kept.answers.get(&request.into_inner().stream_id).cloned();
         Ok(Response::new(answer.ok_or_else(|| Status::not_found("no such answer"))?))
+    }
+
+    async fn list_orphans(&self, _: Request<ListOrphansRequest>) -> Result<Response<Self::ListOrphansStream>, Status> {
+        Ok(Response::new(Box::pin(stream::iter(Vec::new()))))
     }
 
     async fn list_messages(&self, request: Request<ListMessagesRequest>) -> Result<Response<Self::ListMessagesStream>, Status> {
