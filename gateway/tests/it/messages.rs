@@ -127,7 +127,7 @@ async fn an_answer_that_broke_off_ends_with_an_error_and_no_stop() {
     let body = ask(STREAM, entries).await.body;
     assert!(
         body.ends_with(
-            "event: error\ndata: {\"error\":{\"message\":\"the worker was lost\",\"type\":\"api_error\"},\"type\":\"error\"}\n\n"
+            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"api_error\",\"message\":\"the worker was lost\"}}\n\n"
         ),
         "{body}"
     );

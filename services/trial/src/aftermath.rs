@@ -107,12 +107,6 @@ async fn look(store: &Channel, history: &History) -> anyhow::Result<()> {
     anyhow::ensure!(answer.state == "finished", "it is stored as {}", answer.state);
     let tokens = answer.usage.context("no usage")?.completion_tokens;
     anyhow::ensure!(tokens as usize == history.received(), "{tokens} tokens are stored");
-    anyhow::ensure!(
-        answer.epoch >= history.epoch(),
-        "the store knows epoch {}, and it was read in {}",
-        answer.epoch,
-        history.epoch()
-    );
     let request = ListMessagesRequest {
         principal: principal(),
         conversation_id: conversation.clone(),

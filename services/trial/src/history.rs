@@ -58,11 +58,6 @@ impl History {
         &self.text
     }
 
-    /// The epoch of the last token's writer.
-    pub fn epoch(&self) -> u32 {
-        self.epoch
-    }
-
     /// Takes one event. Says whether it was the end.
     pub fn event(&mut self, data: &str, now: Instant) -> anyhow::Result<bool> {
         if data == "[DONE]" {

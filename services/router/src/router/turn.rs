@@ -1,8 +1,9 @@
 //! The store's part in an answer: its history before, its turn after, and the epoch when it moves.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use proto::v1::{BeginTurnRequest, ChatRequest, ClaimAnswerRequest, Entry, Failure, Message, Reason};
+use tokio::time::sleep;
 
 use super::{ClosedBy, Router};
 use crate::{
@@ -10,6 +11,11 @@ use crate::{
     request::MAX_TEXT_BYTES,
     store::turn::{self, Ended},
 };
+
+/// How long to wait before an epoch is claimed again that the store did not grant or refuse.
+const CLAIM_AGAIN: Duration = Duration::from_secs(1);
+/// How often that is tried: as long as finished turns wait for a store.
+const CLAIMS: u32 = 600;
 
 impl Router {
     /// Opens the turn of an answer that belongs to a conversation, then waits for its turn in the queue.
@@ -80,6 +86,20 @@ impl Router {
         self.send_turn(answer, ended);
     }
 
+    /// The answer may have ended while its next epoch was being claimed. Its turn bore the epoch before then, in which the store takes
+    /// nothing any more.
+    fn store_again(&self, answer: &Answer) {
+        if !answer.journal.is_closed() || !answer.is_owned() || answer.head().is_none() {
+            return;
+        }
+        let ended = Ended {
+            worker: &answer.summary().worker,
+            epoch: answer.given(),
+            duration_ms: millis(answer.started.elapsed()),
+        };
+        self.send_turn(answer, ended);
+    }
+
     fn send_turn(&self, answer: &Answer, ended: Ended<'_>) {
         if let Some(outbox) = &self.outbox {
             outbox.push(turn::of(answer, ended));
@@ -91,24 +111,45 @@ impl Router {
     ///
     /// # Errors
     /// Another router has taken it: [`Reason::Moved`].
-    pub(super) async fn claim_next(&self, answer: &Answer, epoch: u32) -> Result<u32, Failure> {
+    pub(super) async fn claim_next(self: &Arc<Self>, answer: &Arc<Answer>, epoch: u32) -> Result<u32, Failure> {
         let Some(store) = &self.store else { return Ok(epoch + 1) };
         let request = ClaimAnswerRequest {
             stream_id: answer.id.to_string(),
             epoch,
             owner: self.name.clone(),
         };
-        match store.claim(request).await {
+        match store.claim(request.clone()).await {
             Ok(claimed) if claimed.won => {
                 answer.give(claimed.epoch);
+                self.store_again(answer);
                 Ok(claimed.epoch.max(epoch + 1))
             }
             Ok(_) => Err(Failure::new(Reason::Moved, "another router goes on with this answer")),
             Err(failure) => {
                 tracing::warn!(stream_id = %answer.id, %failure, "the epoch could not be claimed in the store");
+                self.claim_later(answer, request);
                 Ok(epoch + 1)
             }
         }
+    }
+
+    /// Claims until the store answers. It may have granted the first claim already, and only the way back was cut: then it takes
+    /// the turn of no earlier epoch, and the answer must learn of its own.
+    fn claim_later(self: &Arc<Self>, answer: &Arc<Answer>, request: ClaimAnswerRequest) {
+        let (router, answer) = (Arc::clone(self), Arc::clone(answer));
+        self.drain.spawn(async move {
+            let Some(store) = &router.store else { return };
+            for _ in 0..CLAIMS {
+                sleep(CLAIM_AGAIN).await;
+                if let Ok(claimed) = store.claim(request.clone()).await {
+                    if claimed.won {
+                        answer.give(claimed.epoch);
+                        router.store_again(&answer);
+                    }
+                    return;
+                }
+            }
+        });
     }
 }
 

@@ -15,6 +15,9 @@ use tokio::{
 };
 use trial::{client::Dial, link::Link};
 
+/// Whoever stands outside of the mesh.
+const CLIENT: &str = "c";
+
 /// Bytes that wait in a pipe before its writer must: those of a socket's buffers.
 const PIPE: usize = 64 * 1024;
 /// Connections that may wait to be accepted.
@@ -84,7 +87,13 @@ impl Network {
         let (from, to) = name.split_once('.').ok_or(io::ErrorKind::InvalidInput)?;
         let link = self.link(from, to);
         link.open().await?;
-        let host = self.hosts.lock().unwrap().get(to).cloned();
+        let (lives, host) = {
+            let hosts = self.hosts.lock().unwrap();
+            (from == CLIENT || hosts.contains_key(from), hosts.get(to).cloned())
+        };
+        if !lives {
+            return Err(io::ErrorKind::ConnectionAborted.into()); // the last breath of a process that was killed
+        }
         let host = host.ok_or(io::ErrorKind::ConnectionRefused)?;
         let (near, near_end) = duplex(PIPE);
         let (far_end, far) = duplex(PIPE);
@@ -118,6 +127,6 @@ impl Dial for Gateways {
     }
 
     async fn dial(&self, gateway: usize) -> io::Result<DuplexStream> {
-        self.network.dial(&format!("c.g{gateway}:1")).await
+        self.network.dial(&format!("{CLIENT}.g{gateway}:1")).await
     }
 }

@@ -21,7 +21,8 @@ use tonic::{Request, Response, Status};
 pub(crate) struct Kept {
     conversations: BTreeMap<String, Vec<StoredMessage>>,
     answers: BTreeMap<String, StoredAnswer>,
-    epochs: BTreeMap<String, u32>,
+    /// Epochs that were claimed, and by whom.
+    claims: BTreeMap<String, (u32, String)>,
     /// Answers whose turn was closed more than once, with another outcome.
     twice: Vec<String>,
 }
@@ -80,6 +81,9 @@ impl ConversationService for Store {
         let mut kept = self.0.lock().unwrap();
         let mut closed = 0;
         for turn in request.into_inner().turns {
+            if kept.claims.get(&turn.stream_id).is_some_and(|(epoch, _)| turn.epoch < *epoch) {
+                continue; // another router has taken the answer over
+            }
             let known = kept.answers.get(&turn.stream_id).filter(|answer| answer.state != "running");
             if let Some(known) = known {
                 if (&known.state, &known.message, &known.usage) != (&turn.state, &turn.message, &turn.usage) {
@@ -116,11 +120,13 @@ impl ConversationService for Store {
     async fn claim_answer(&self, request: Request<ClaimAnswerRequest>) -> Result<Response<ClaimAnswerResponse>, Status> {
         let request = request.into_inner();
         let mut kept = self.0.lock().unwrap();
-        let epoch = kept.epochs.entry(request.stream_id).or_insert(1);
-        let won = *epoch <= request.epoch;
-        if won {
-            *epoch = request.epoch + 1;
+        let (epoch, owner) = kept.claims.entry(request.stream_id).or_insert_with(|| (1, String::new()));
+        let next = request.epoch + 1;
+        if *epoch < next {
+            *epoch = next;
+            owner.clone_from(&request.owner);
         }
+        let won = *epoch == next && *owner == request.owner;
         Ok(Response::new(ClaimAnswerResponse { won, epoch: *epoch }))
     }
 
