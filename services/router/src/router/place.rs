@@ -1,7 +1,7 @@
 //! Legs: how an answer gets a worker, and what happens when that one fails.
 //!
-//! Before its first entry an answer simply starts anew elsewhere. After that another worker goes on with it: the next epoch shuts
-//! the old one out, and the resume points tell the new one where the answer stands.
+//! Another worker goes on with it in the next epoch, which shuts the old one out, and the resume points tell it where the answer stands.
+//! Before its first entry it stands nowhere: it simply starts anew elsewhere, and that costs no budget.
 
 use std::{sync::Arc, time::Duration};
 
@@ -197,16 +197,17 @@ impl Router {
         drop(call);
         if !answer.is_owned() {
             self.let_go(answer); // its owner has lost the worker too, and moves it
-        } else if !begun {
-            if times < ATTEMPTS && answer.claim(epoch + 1).is_ok() {
-                self.wait_again(answer);
-            } else {
-                self.fail(answer, failure);
-            }
-        } else if times > MIGRATIONS || !self.workers.can_continue(&answer.claim.model) || !self.budget.lock().take(Instant::now()) {
-            self.fail(answer, failure);
+            return;
+        }
+        let may = if begun {
+            times <= MIGRATIONS && self.workers.can_continue(&answer.claim.model) && self.budget.lock().take(Instant::now())
         } else {
+            times < ATTEMPTS
+        };
+        if may {
             self.migrate(answer, epoch, failure);
+        } else {
+            self.fail(answer, failure);
         }
     }
 
