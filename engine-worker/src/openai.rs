@@ -192,7 +192,7 @@ impl Prepared for Ready {
             Some(request) => {
                 _ = self
                     .drain
-                    .spawn(relay::relay(request, self.choices, self.made, self.clocks, answer))
+                    .spawn(relay::relay(request, self.choices, self.made, self.clocks, answer));
             }
             None => answer.finish(vec![ChoiceEnd {
                 reason: FinishReason::Length.into(),

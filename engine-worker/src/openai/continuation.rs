@@ -50,14 +50,14 @@ impl Made {
         if request.position == 0 {
             return Ok(made);
         }
-        let mode = chat.tool_choice.as_ref().map(proto::v1::ToolChoice::mode);
+        let choice = chat.tool_choice.as_ref().map(proto::v1::ToolChoice::mode);
         if chat.n > 1 {
             return Err(cannot("with several choices"));
         }
         if chat.response_format.as_ref().is_some_and(|format| format.format.is_some()) {
             return Err(cannot("whose text must have a shape"));
         }
-        if matches!(mode, Some(ToolMode::Required | ToolMode::Named)) {
+        if matches!(choice, Some(ToolMode::Required | ToolMode::Named)) {
             return Err(cannot("that must call a function"));
         }
         for entry in &request.entries {
@@ -115,7 +115,7 @@ fn cannot(what: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Entry, Tool, ToolCallDelta, ToolChoice};
+    use proto::v1::{Entry, Tool, ToolChoice};
 
     use super::*;
 
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn what_could_only_begin_anew_is_refused() {
         let call = Entry {
-            event: Some(Event::ToolCall(Box::new(ToolCallDelta::default()))),
+            event: Some(Event::ToolCall(Box::default())),
             ..Entry::default()
         };
         let thought = Entry {

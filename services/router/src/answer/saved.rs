@@ -85,7 +85,7 @@ impl Answer {
     }
 
     /// The store has taken a checkpoint.
-    pub(crate) fn saved(&self, response: &CheckpointResponse) {
+    pub(crate) fn saved(&self, response: CheckpointResponse) {
         let mut state = self.state.lock();
         state.saved.position = response.position;
         state.saved.asked = true;

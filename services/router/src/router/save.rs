@@ -44,7 +44,7 @@ impl Router {
             return;
         };
         match store.checkpoint(checkpoint).await {
-            Ok(response) => answer.saved(&response),
+            Ok(response) => answer.saved(response),
             Err(failure) if failure.reason() == Reason::Conflict && answer.not_saved() => self.disowned(&answer),
             Err(failure) => tracing::debug!(stream_id = %answer.id, %failure, "the answer could not be saved"),
         }

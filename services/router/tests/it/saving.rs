@@ -188,8 +188,8 @@ async fn an_orphan_that_a_worker_still_makes_is_taken_over_and_not_interrupted()
     assert!(matches!(worker.seen().await, Seen::Own(_, 5)));
     line.tokens(0, 2).await;
     line.finish(2).await;
-    let held = store.until(|held| !held.finished.is_empty()).await;
-    let turn = &held.finished["ans_lost"];
+    let stored = store.until(|held| !held.finished.is_empty()).await;
+    let turn = &stored.finished["ans_lost"];
     assert_eq!((turn.state.as_str(), turn.epoch), ("finished", 5));
     assert_eq!(turn.message.as_ref().unwrap().text, text(2));
     mesh.until_idle().await;

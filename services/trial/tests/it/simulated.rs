@@ -71,11 +71,11 @@ async fn trial_of(mesh: &mut Mesh, seed: u64) -> (Vec<String>, Vec<String>) {
             }),
         ));
     }
-    for _ in 0..1 + random.below(2) {
+    for _ in 0..=random.below(2) {
         sleep(Duration::from_millis(random.below(900))).await;
         let fault = Fault::draw(&mut random);
         told.push(fault.strike(mesh, &mut random).await);
-        sleep(Duration::from_millis(3000)).await; // one at a time: all see each other again
+        sleep(Duration::from_secs(3)).await; // one at a time: all see each other again
     }
     let (tokens, clients): (Vec<u32>, Vec<_>) = clients.into_iter().unzip();
     let histories: Vec<History> = join_all(clients).await.into_iter().map(Result::unwrap).collect();

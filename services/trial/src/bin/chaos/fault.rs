@@ -163,9 +163,13 @@ fn of_router(fleet: &Fleet, router: usize) -> Vec<&Link> {
 }
 
 async fn partition(links: &[&Link], time: Duration) {
-    links.iter().for_each(|link| link.silence(true));
+    for link in links {
+        link.silence(true);
+    }
     sleep(time).await;
-    links.iter().for_each(|link| link.silence(false));
+    for link in links {
+        link.silence(false);
+    }
 }
 
 /// Cuts each way after a few bytes more: in the head of a frame, or in the middle of it.

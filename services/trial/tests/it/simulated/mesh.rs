@@ -60,7 +60,7 @@ impl Mesh {
             store: Store::default(),
             running: BTreeMap::new(),
         };
-        for host in mesh.hosts() {
+        for host in Self::hosts() {
             mesh.start_host(&host);
         }
         mesh.whole().await;
@@ -68,7 +68,7 @@ impl Mesh {
     }
 
     /// All hosts, from the store backwards.
-    fn hosts(&self) -> Vec<String> {
+    fn hosts() -> Vec<String> {
         let many = |kind: &'static str, count| (0..count).map(move |number| format!("{kind}{number}"));
         let all = std::iter::once("store".to_owned())
             .chain(many("w", WORKERS))
@@ -77,8 +77,9 @@ impl Mesh {
     }
 
     /// A host of this kind, by lot.
+    #[expect(clippy::unused_self, reason = "every mesh has the same hosts, but who asks has a mesh")]
     pub(crate) fn one(&self, kind: char, random: &mut Random) -> String {
-        let hosts: Vec<String> = self.hosts().into_iter().filter(|host| host.starts_with(kind)).collect();
+        let hosts: Vec<String> = Self::hosts().into_iter().filter(|host| host.starts_with(kind)).collect();
         hosts[random.index(hosts.len())].clone()
     }
 
@@ -139,7 +140,7 @@ impl Mesh {
     /// Gives each way a delay and a drip of its own. Says so.
     pub(crate) fn unsettle(&self, random: &mut Random) -> String {
         let slow = random.below(3) == 0;
-        for host in self.hosts() {
+        for host in Self::hosts() {
             for link in self.network.links_of(&host) {
                 link.change(|weather| {
                     weather.delay = Duration::from_millis(if slow { random.below(4) } else { 0 });
@@ -154,7 +155,7 @@ impl Mesh {
     pub(crate) async fn whole(&self) {
         for number in 0..ROUTERS {
             loop {
-                let mut client = ChatServiceClient::new(self.channel(&format!("r{number}")));
+                let mut client = ChatServiceClient::new(Self::channel(&format!("r{number}")));
                 if let Ok(statuses) = client.watch_status(WatchStatusRequest {}).await
                     && let Ok(Some(status)) = statuses.into_inner().message().await
                 {
@@ -186,7 +187,7 @@ impl Mesh {
         None
     }
 
-    fn channel(&self, host: &str) -> Channel {
+    fn channel(host: &str) -> Channel {
         channel::lazy(&format!("c.{host}:1")).unwrap()
     }
 
@@ -199,13 +200,15 @@ impl Mesh {
     }
 
     /// A channel to each router.
+    #[expect(clippy::unused_self, reason = "every mesh has the same hosts, but who asks has a mesh")]
     pub(crate) fn routers(&self) -> Vec<Channel> {
-        (0..ROUTERS).map(|number| self.channel(&format!("r{number}"))).collect()
+        (0..ROUTERS).map(|number| Self::channel(&format!("r{number}"))).collect()
     }
 
     /// A channel to the store.
+    #[expect(clippy::unused_self, reason = "every mesh has the same hosts, but who asks has a mesh")]
     pub(crate) fn store(&self) -> Channel {
-        self.channel("store")
+        Self::channel("store")
     }
 
     /// What the store remembers.
