@@ -30,7 +30,7 @@ MUTATIONS = [
         "a reader that comes back gets its last entry again",
         "gateway/src/door/simple.rs",
         "super::resume(app, account, stream_id, offset).await",
-        "super::resume(app, account, stream_id, offset.saturating_sub(1)).await",
+        "super::resume(app, account, stream_id, u32::saturating_sub(offset, 1)).await",
         "simulated_mesh",
     ),
     (
