@@ -15,7 +15,7 @@ mod whole;
 pub(crate) mod ws;
 
 use axum::response::{IntoResponse as _, Response};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 use proto::v1::{ChatRequest, DisconnectPolicy, Failure, Head, Reason, Usage};
 use serde_json::{Value, json};
 
@@ -27,6 +27,7 @@ use crate::{
     failure::Refusal,
     idempotency,
     sse::{self, Ids, Projection},
+    stack::STREAM_ID,
     turn::{self, Answer, Place},
 };
 
@@ -191,6 +192,16 @@ fn within(name: &str, value: Option<f64>, range: std::ops::RangeInclusive<f64>) 
         #[expect(clippy::cast_possible_truncation, reason = "the ranges are small, and engines compute in f32")]
         value => Ok(value.map(|value| value as f32)),
     }
+}
+
+/// A whole answer as one object, with the answer's name in the head.
+fn whole_object(head: &Head, object: &Value) -> Response {
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    let mut response = (json, object.to_string()).into_response();
+    if let Ok(stream_id) = HeaderValue::from_str(&head.stream_id) {
+        response.headers_mut().insert(STREAM_ID, stream_id);
+    }
+    response
 }
 
 /// Usage as OpenAI writes it.

@@ -11,7 +11,6 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderName, HeaderValue, header};
 use proto::v1::{FinishReason, Head};
 use serde_json::{Value, json};
 
@@ -33,7 +32,7 @@ use crate::{
     body::{self, Query},
     comeback::Comeback,
     failure::Refusal,
-    stack::{Arrival, STREAM_ID},
+    stack::Arrival,
 };
 
 /// How the client wants the answer written.
@@ -98,10 +97,7 @@ fn object(head: &Head, whole: Whole) -> Response {
     if !head.conversation_id.is_empty() {
         object["conversation_id"] = head.conversation_id.as_str().into();
     }
-    let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let named = HeaderValue::from_str(&head.stream_id).map(|id| (STREAM_ID, id));
-    let headers: [(HeaderName, HeaderValue); 2] = [json.clone(), named.unwrap_or(json)];
-    (headers, object.to_string()).into_response()
+    super::whole_object(head, &object)
 }
 
 fn choice_object(index: u32, choice: Choice) -> Value {

@@ -10,7 +10,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use proto::v1::{FinishReason, Head, Usage};
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ use crate::{
     body::{self, Query},
     comeback::Comeback,
     failure::Refusal,
-    stack::{Arrival, STREAM_ID},
+    stack::Arrival,
     turn::Answer,
 };
 
@@ -77,15 +77,7 @@ fn object(head: &Head, mut whole: Whole) -> Response {
         "stop_sequence": stop.1,
         "usage": usage(whole.usage),
     });
-    let mut response = (
-        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-        object.to_string(),
-    )
-        .into_response();
-    if let Ok(stream_id) = HeaderValue::from_str(&head.stream_id) {
-        response.headers_mut().insert(STREAM_ID, stream_id);
-    }
-    response
+    super::whole_object(head, &object)
 }
 
 /// What was said, as content blocks.

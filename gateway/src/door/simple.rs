@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::BytesMut;
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, Uri};
 use proto::v1::{ChatRequest, Entry, FinishReason, Head, entry::Event};
 use serde::Deserialize;
 use serde_json::json;
@@ -94,7 +94,7 @@ pub(crate) async fn by_message(State(app): State<App>, arrival: Arrival, request
     };
     let head = answer.head().clone();
     match whole::read(&app, answer, &mut account).await {
-        Ok(whole) => ([(header::CONTENT_TYPE, "application/json")], object(&head, whole).to_string()).into_response(),
+        Ok(whole) => super::whole_object(&head, &object(&head, whole)),
         Err(refusal) => account.refuse(refusal).into_response(),
     }
 }

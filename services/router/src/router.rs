@@ -12,6 +12,7 @@ mod adopt;
 mod clocks;
 mod embed;
 mod hand_over;
+mod leaving;
 mod place;
 mod recover;
 mod repeat;
@@ -35,10 +36,9 @@ use tracing::info_span;
 use crate::{
     Error, Settings,
     admission::Admission,
-    answer::{Answer, Left, Origin, Shelved, end::Ending, millis},
+    answer::{Answer, Origin, Shelved, end::Ending, millis},
     budget::Budget,
     expired::Expired,
-    mailbox::Mailbox,
     pulse::Pulse,
     request,
     store::{
@@ -204,36 +204,6 @@ impl Router {
         answer.close(Entry::cancelled(answer.usage()));
         self.finish(answer, ClosedBy::Router);
         true
-    }
-
-    /// A reader has gone.
-    pub(crate) fn left(&self, answer: &Arc<Answer>, mailbox: &Arc<Mailbox>, call: u32, left: Left) {
-        if answer.leave(mailbox, call, left, self.settings.gateway_grace) {
-            self.give_up(answer);
-        }
-    }
-
-    /// Nobody reads an answer here any more. That ends it, unless another router has it.
-    fn give_up(&self, answer: &Arc<Answer>) {
-        if answer.is_owned() {
-            self.cancel(answer);
-        } else {
-            self.let_go(answer);
-        }
-    }
-
-    /// Another router has taken an answer over.
-    fn disowned(&self, answer: &Arc<Answer>) {
-        tracing::info!(stream_id = %answer.id, "another router carries the answer now");
-        if !answer.disown() {
-            self.let_go(answer);
-        }
-    }
-
-    /// Leaves an answer to the router that owns it; whoever reads it here is sent there.
-    fn let_go(&self, answer: &Arc<Answer>) {
-        answer.disown();
-        self.fail(answer, Failure::new(Reason::Moved, "another router carries this answer now"));
     }
 
     /// Said once draining has begun and no answer runs.
