@@ -7,8 +7,8 @@ use futures_util::{Stream, stream};
 use proto::v1::{
     BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
     CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, Failure, FinishTurnsRequest, FinishTurnsResponse,
-    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, Message, Reason,
-    RenameConversationRequest, Role, StoredAnswer, StoredMessage,
+    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest,
+    LoggedRequest, Message, Reason, RenameConversationRequest, Role, StoredAnswer, StoredMessage,
     conversation_service_server::{ConversationService, ConversationServiceServer},
 };
 use tonic::{Request, Response, Status};
@@ -35,6 +35,7 @@ impl ConversationService for Store {
     type ListConversationsStream = Many<Conversation>;
     type ListMessagesStream = Many<StoredMessage>;
     type ListOrphansStream = Many<StoredAnswer>;
+    type ListRequestsStream = Many<LoggedRequest>;
 
     async fn create_conversation(&self, request: Request<CreateConversationRequest>) -> Reply<Conversation> {
         Ok(Response::new(conversation("c1", &request.into_inner().title)))
@@ -75,6 +76,9 @@ impl ConversationService for Store {
         Ok(Response::new(Box::pin(stream::iter([Ok(message)]))))
     }
     async fn list_orphans(&self, _: Request<ListOrphansRequest>) -> Reply<Self::ListOrphansStream> {
+        Err(Status::unimplemented(""))
+    }
+    async fn list_requests(&self, _: Request<ListRequestsRequest>) -> Reply<Self::ListRequestsStream> {
         Err(Status::unimplemented(""))
     }
     async fn begin_turn(&self, _: Request<BeginTurnRequest>) -> Reply<BeginTurnResponse> {

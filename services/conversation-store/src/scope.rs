@@ -38,6 +38,11 @@ impl Scope {
         }
     }
 
+    /// Its tenant.
+    pub(crate) fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
     /// The principal as `$1` and `$2`, then `rest` from `$3` on.
     pub(crate) fn params<'a, const N: usize>(&'a self, rest: [Value<'a>; N]) -> Params<'a> {
         let mut values = Vec::with_capacity(2 + N);
@@ -49,7 +54,7 @@ impl Scope {
 }
 
 impl<'a> Params<'a> {
-    /// For statements that serve the mesh and no principal: claims, retention, and batches, whose rows name their principals.
+    /// For statements that serve the mesh and no principal: claims, retention, an operator's lists, and batches, whose rows name their principals.
     pub(crate) fn of_the_mesh<const N: usize>(values: [Value<'a>; N]) -> Self {
         Self(values.to_vec())
     }

@@ -7,8 +7,9 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use proto::v1::{
     BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
     CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, Failure, FinishTurnsRequest, FinishTurnsResponse,
-    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, Principal,
-    RenameConversationRequest, StoredAnswer, StoredMessage, conversation_service_server::ConversationService,
+    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest,
+    LogScope, LoggedRequest, Principal, RenameConversationRequest, StoredAnswer, StoredMessage,
+    conversation_service_server::ConversationService,
 };
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span};
@@ -17,7 +18,7 @@ use crate::{
     check,
     error::{Fault, unavailable},
     scope::Scope,
-    store::{Cursor, Store, message_cursor},
+    store::{Cursor, LogCursor, Store, message_cursor},
 };
 
 /// Items that a list reads from the database at once. It holds no transaction while its reader takes its time.
@@ -72,6 +73,7 @@ impl ConversationService for Conversations {
     type ListConversationsStream = Page<Conversation>;
     type ListMessagesStream = Page<StoredMessage>;
     type ListOrphansStream = Page<StoredAnswer>;
+    type ListRequestsStream = Page<LoggedRequest>;
 
     async fn create_conversation(&self, request: Request<CreateConversationRequest>) -> Result<Response<Conversation>, Status> {
         let span = span("CreateConversation", &request);
@@ -201,6 +203,38 @@ impl ConversationService for Conversations {
         let size = check::page(request.get_ref().page_size)?;
         let orphans = self.within(&span, self.store.list_orphans(size)).await?;
         Ok(Response::new(Box::pin(stream::iter(orphans.into_iter().map(Ok)))))
+    }
+
+    async fn list_requests(&self, request: Request<ListRequestsRequest>) -> Result<Response<Self::ListRequestsStream>, Status> {
+        let span = span("ListRequests", &request);
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        let wide = LogScope::try_from(request.scope)
+            .map_err(|_| Failure::invalid("scope", format!("scope is {}, which is none: 0 to 2 was expected", request.scope)))?;
+        if !request.stream_ids.is_empty() {
+            if wide != LogScope::Unspecified {
+                return Err(Failure::invalid("stream_ids", "stream_ids can be asked for within the principal's own scope only").into());
+            }
+            let found = self.within(&span, self.store.requests_of(&scope, &request.stream_ids)).await?;
+            return Ok(Response::new(Box::pin(stream::iter(found.into_iter().map(Ok)))));
+        }
+        let size = check::page(request.page_size)?;
+        let cursor = LogCursor::of(&request)?;
+        let from = (self.clone(), span, (scope, wide), cursor, size);
+        let pieces = stream::try_unfold(from, move |(service, span, whose, cursor, left)| async move {
+            let wanted = left.min(PIECE);
+            if wanted == 0 {
+                return Ok::<_, Status>(None);
+            }
+            let page = service.store.list_requests((&whose.0, whose.1), request.from_ms, &cursor, wanted);
+            let piece = service.within(&span, page).await?;
+            let Some(last) = piece.last() else { return Ok(None) };
+            let cursor = LogCursor::after(last);
+            let sent = u32::try_from(piece.len()).unwrap_or(left);
+            let left = if sent < wanted { 0 } else { left - sent };
+            Ok(Some((piece, (service, span, whose, cursor, left))))
+        });
+        first_then_rest(pieces).await
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`messages`]: list, and the history of a turn.
 //! - [`turns`]: open a turn. [`finish`]: close many.
 //! - [`answers`]: checkpoint, claim, read. [`orphans`]: those that nobody makes any more.
+//! - [`requests`]: read the request log.
 //! - [`retention`]: let old things go.
 //!
 //! Called by [`service`](crate::service), which knows gRPC; the databases are behind [`Database`].
@@ -13,6 +14,7 @@ mod conversations;
 mod finish;
 mod messages;
 mod orphans;
+mod requests;
 mod retention;
 mod turns;
 
@@ -33,6 +35,7 @@ use crate::{
 
 pub(crate) use conversations::Cursor;
 pub(crate) use messages::cursor as message_cursor;
+pub(crate) use requests::LogCursor;
 
 /// The conversations, turns and claims of the mesh. Cloning shares.
 #[derive(Clone)]

@@ -43,6 +43,9 @@ pub(crate) struct Answer {
     pub(crate) fingerprint: Vec<u8>,
     pub(crate) conversation_id: String,
     pub(crate) request_id: String,
+    /// The gateway's door, and the id of the key, for the request log.
+    pub(crate) door: String,
+    pub(crate) key_id: String,
     pub(crate) policy: Policy,
     pub(crate) claim: Claim,
     /// One for each choice.
@@ -172,6 +175,8 @@ impl Answer {
             fingerprint: request.fingerprint.clone(),
             conversation_id: request.conversation_id.clone(),
             request_id: request.request_id.clone(),
+            door: request.door.clone(),
+            key_id: request.key_id.clone(),
             policy: Policy::of(&request, origin.detach_grace),
             claim: Claim {
                 model: origin.model,

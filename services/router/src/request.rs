@@ -52,6 +52,8 @@ fn names(request: &ChatRequest) -> Result<(), Failure> {
         ("conversation_id", request.conversation_id.len()),
         ("stream_id", request.stream_id.len()),
         ("request_id", request.request_id.len()),
+        ("door", request.door.len()),
+        ("key_id", request.key_id.len()),
         ("fingerprint", request.fingerprint.len()),
         ("principal.tenant", principal.map_or(0, |principal| principal.tenant.len())),
         ("principal.user_id", principal.map_or(0, |principal| principal.user_id.len())),

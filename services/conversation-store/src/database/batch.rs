@@ -1,7 +1,21 @@
 //! Statements over many rows at once. The rows travel as one JSON array, `$1`, so that 512 turns cost as many statements as one;
 //! what differs between the databases is only how an array becomes a table `t`. Used by [`finish`](crate::store).
 
-/// The statements that close turns.
+/// A statement over the log, with the columns that `store::requests` reads.
+macro_rules! select {
+    ($($rest:literal),+) => {
+        concat!(
+            "SELECT tenant_id, user_id, stream_id, request_id, conversation_id, model, state, finish_reason, worker, door, key_id,
+                prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, started_ms, ttft_ms, duration_ms, epoch, status,
+                logged_ms
+            FROM request_log WHERE ",
+            $($rest),+
+        )
+    };
+}
+pub(crate) use select;
+
+/// The statements that close turns, and that read of many.
 pub(crate) struct Batch {
     /// Of `log` rows: those that are no longer to be logged (`1`: logged before, or of an epoch that has ended), and those outside
     /// of a conversation that have an answer to close all the same (`0`). The others, nearly all, do not appear.
@@ -16,10 +30,12 @@ pub(crate) struct Batch {
     pub(crate) drop_entries: &'static str,
     /// Of `answer` rows: those whose turn was never opened, though their conversation is there.
     pub(crate) unopened: &'static str,
+    /// What the request log says of a principal's answers; `$3` is a list of their names.
+    pub(crate) logged: &'static str,
 }
 
 macro_rules! batch {
-    (log: $log:literal, answer: $answer:literal) => {
+    (log: $log:literal, answer: $answer:literal, names: $names:literal) => {
         Batch {
             known: concat!(
                 "WITH t AS (",
@@ -41,10 +57,10 @@ macro_rules! batch {
                 $log,
                 ") INSERT INTO request_log (tenant_id, user_id, stream_id, request_id, conversation_id, model, state, finish_reason,
                     prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, started_ms, ttft_ms, duration_ms, worker, epoch,
-                    logged_ms)
+                    door, key_id, status, logged_ms)
                 SELECT tenant_id, user_id, stream_id, request_id, conversation_id, model, state, finish_reason,
                     prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, started_ms, ttft_ms, duration_ms, worker, epoch,
-                    $2
+                    door, key_id, status, $2
                 FROM t WHERE true ON CONFLICT DO NOTHING"
             ),
             touch: concat!(
@@ -82,6 +98,7 @@ macro_rules! batch {
                     AND a.stream_id = t.stream_id)
                 ORDER BY t.i"
             ),
+            logged: select!("tenant_id = $1 AND user_id = $2 AND stream_id IN (", $names, ")"),
         }
     };
 }
@@ -93,7 +110,8 @@ pub(crate) static SQLITE: Batch = batch! {
         value->>'state' AS state, value->>'finish_reason' AS finish_reason, value->>'prompt_tokens' AS prompt_tokens,
         value->>'completion_tokens' AS completion_tokens, value->>'reasoning_tokens' AS reasoning_tokens,
         value->>'cached_tokens' AS cached_tokens, value->>'started_ms' AS started_ms, value->>'ttft_ms' AS ttft_ms,
-        value->>'duration_ms' AS duration_ms, value->>'worker' AS worker, value->>'epoch' AS epoch
+        value->>'duration_ms' AS duration_ms, value->>'worker' AS worker, value->>'epoch' AS epoch,
+        value->>'door' AS door, value->>'key_id' AS key_id, value->>'status' AS status
         FROM json_each($1)",
     answer: "SELECT value->>'i' AS i, value->>'tenant_id' AS tenant_id, value->>'user_id' AS user_id, value->>'stream_id' AS stream_id,
         value->>'conversation_id' AS conversation_id, value->>'model' AS model, value->>'state' AS state, value->>'epoch' AS epoch,
@@ -101,7 +119,8 @@ pub(crate) static SQLITE: Batch = batch! {
         value->>'finish_reason' AS finish_reason, value->>'prompt_tokens' AS prompt_tokens,
         value->>'completion_tokens' AS completion_tokens, value->>'reasoning_tokens' AS reasoning_tokens,
         value->>'cached_tokens' AS cached_tokens
-        FROM json_each($1)"
+        FROM json_each($1)",
+    names: "SELECT value FROM json_each($3)"
 };
 
 /// As PostgreSQL reads an array.
@@ -109,8 +128,9 @@ pub(crate) static POSTGRES: Batch = batch! {
     log: "SELECT * FROM json_to_recordset($1::json) AS r(i BIGINT, tenant_id TEXT, user_id TEXT, stream_id TEXT, request_id TEXT,
         conversation_id TEXT, model TEXT, state TEXT, finish_reason TEXT, prompt_tokens BIGINT, completion_tokens BIGINT,
         reasoning_tokens BIGINT, cached_tokens BIGINT, started_ms BIGINT, ttft_ms BIGINT, duration_ms BIGINT, worker TEXT,
-        epoch BIGINT)",
+        epoch BIGINT, door TEXT, key_id TEXT, status BIGINT)",
     answer: "SELECT * FROM json_to_recordset($1::json) AS r(i BIGINT, tenant_id TEXT, user_id TEXT, stream_id TEXT,
         conversation_id TEXT, model TEXT, state TEXT, epoch BIGINT, said BIGINT, text TEXT, reasoning TEXT, tool_calls TEXT, finish_reason TEXT,
-        prompt_tokens BIGINT, completion_tokens BIGINT, reasoning_tokens BIGINT, cached_tokens BIGINT)"
+        prompt_tokens BIGINT, completion_tokens BIGINT, reasoning_tokens BIGINT, cached_tokens BIGINT)",
+    names: "SELECT json_array_elements_text($3::json)"
 };

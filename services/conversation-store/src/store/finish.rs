@@ -19,6 +19,8 @@ use crate::{
     scope::{Params, Scope},
 };
 
+/// The state of a request that a gateway turned away.
+const REFUSED: &str = "refused";
 /// How often a transaction that lost to another one is tried.
 const ATTEMPTS: usize = 3;
 
@@ -43,6 +45,9 @@ struct LogRow<'a> {
     duration_ms: u32,
     worker: Cow<'a, str>,
     epoch: u32,
+    door: Cow<'a, str>,
+    key_id: Cow<'a, str>,
+    status: u32,
 }
 
 /// What an answer becomes at its end.
@@ -176,6 +181,9 @@ fn check_turn(turn: &FinishedTurn) -> Result<(), Failure> {
     check::principal(turn.principal.as_ref())?;
     check::name("turns.stream_id", &turn.stream_id)?;
     check::text("turns.conversation_id", &turn.conversation_id)?;
+    if turn.state == REFUSED && turn.conversation_id.is_empty() {
+        return Ok(()); // nothing of it is stored but its line in the log
+    }
     check::ended("turns.state", &turn.state)
 }
 
@@ -206,6 +214,9 @@ fn log_rows<'a>(turns: impl Iterator<Item = (usize, &'a FinishedTurn)>) -> Resul
             duration_ms: turn.duration_ms,
             worker: check::clipped(&turn.worker),
             epoch: turn.epoch.max(1),
+            door: check::clipped(&turn.door),
+            key_id: check::clipped(&turn.key_id),
+            status: turn.status,
         }
     });
     to_json(&rows.collect::<Vec<_>>())

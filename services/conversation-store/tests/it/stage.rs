@@ -207,6 +207,9 @@ pub(crate) fn finished(conversation: &str, stream_id: &str, text: &str) -> Finis
         worker: "w".to_owned(),
         epoch: 1,
         request_id: "r".to_owned(),
+        door: "completions".to_owned(),
+        key_id: "k".to_owned(),
+        status: 0,
     }
 }
 

@@ -36,6 +36,9 @@ pub(crate) fn of(answer: &Answer, ended: Ended<'_>) -> FinishedTurn {
         worker: ended.worker.to_owned(),
         epoch: ended.epoch,
         request_id: answer.request_id.clone(),
+        door: answer.door.clone(),
+        key_id: answer.key_id.clone(),
+        status: 0,
     }
 }
 

@@ -10,8 +10,8 @@ use futures_util::Stream;
 use proto::v1::{
     BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
     CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, FinishTurnsRequest, FinishTurnsResponse,
-    FinishedTurn, GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, Message,
-    RenameConversationRequest, Role, StoredAnswer, StoredMessage,
+    FinishedTurn, GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest,
+    ListRequestsRequest, LoggedRequest, Message, RenameConversationRequest, Role, StoredAnswer, StoredMessage,
     conversation_service_server::{ConversationService, ConversationServiceServer},
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
@@ -140,6 +140,7 @@ impl ConversationService for Service {
     type ListConversationsStream = Listed<Conversation>;
     type ListMessagesStream = Listed<StoredMessage>;
     type ListOrphansStream = Listed<StoredAnswer>;
+    type ListRequestsStream = Listed<LoggedRequest>;
 
     async fn begin_turn(&self, request: Request<BeginTurnRequest>) -> Result<Response<BeginTurnResponse>, Status> {
         let request = request.into_inner();
@@ -212,6 +213,10 @@ impl ConversationService for Service {
         let held = self.held.borrow();
         let orphans: Vec<_> = held.answers.values().filter(|answer| answer.orphan).cloned().map(Ok).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(orphans))))
+    }
+
+    async fn list_requests(&self, _: Request<ListRequestsRequest>) -> Result<Response<Self::ListRequestsStream>, Status> {
+        not_here()
     }
 
     async fn create_conversation(&self, _: Request<CreateConversationRequest>) -> Result<Response<Conversation>, Status> {

@@ -11,8 +11,8 @@ use futures_util::{Stream, stream};
 use proto::v1::{
     BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
     CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, FinishTurnsRequest, FinishTurnsResponse,
-    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, RenameConversationRequest,
-    StoredAnswer, StoredMessage, conversation_service_server::ConversationService,
+    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest,
+    LoggedRequest, RenameConversationRequest, StoredAnswer, StoredMessage, conversation_service_server::ConversationService,
 };
 use tonic::{Request, Response, Status};
 
@@ -49,6 +49,7 @@ impl ConversationService for Store {
     type ListConversationsStream = Listed<Conversation>;
     type ListMessagesStream = Listed<StoredMessage>;
     type ListOrphansStream = Listed<StoredAnswer>;
+    type ListRequestsStream = Listed<LoggedRequest>;
 
     async fn create_conversation(&self, _: Request<CreateConversationRequest>) -> Result<Response<Conversation>, Status> {
         let mut kept = self.0.lock().unwrap();
@@ -141,6 +142,10 @@ impl ConversationService for Store {
     }
 
     async fn list_orphans(&self, _: Request<ListOrphansRequest>) -> Result<Response<Self::ListOrphansStream>, Status> {
+        Ok(Response::new(Box::pin(stream::iter(Vec::new()))))
+    }
+
+    async fn list_requests(&self, _: Request<ListRequestsRequest>) -> Result<Response<Self::ListRequestsStream>, Status> {
         Ok(Response::new(Box::pin(stream::iter(Vec::new()))))
     }
 
