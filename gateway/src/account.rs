@@ -10,6 +10,7 @@ use tracing::Span;
 use crate::{
     app::App,
     failure::Refusal,
+    identity::Caller,
     metrics::{ByError, ByModel, ByStatus, ByType, Metrics, TokenCounter},
     stack::Arrival,
 };
@@ -22,6 +23,7 @@ const UNKNOWN: &str = "unknown";
 pub(crate) struct Account {
     metrics: Arc<Metrics>,
     arrival: Arrival,
+    caller: Caller,
     door: &'static str,
     model: String,
     stream_id: String,
@@ -58,11 +60,12 @@ enum Outcome {
 }
 
 impl Account {
-    /// The account of a request that has arrived at `door`.
-    pub(crate) fn open(app: &App, arrival: Arrival, door: &'static str) -> Self {
+    /// The account of `caller`'s request, which has arrived at `door`.
+    pub(crate) fn open(app: &App, arrival: Arrival, caller: Caller, door: &'static str) -> Self {
         Self {
             metrics: Arc::clone(app.metrics()),
             arrival,
+            caller,
             door,
             model: UNKNOWN.to_owned(),
             stream_id: String::new(),
@@ -71,13 +74,19 @@ impl Account {
         }
     }
 
-    /// Writes into `request` what the router must know of this one: a name for the answer unless it has one, the ids to find it by,
+    /// Who asks.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Writes into `request` what the router must know of this one: whose it is, a name for the answer unless it has one, the ids to find it by,
     /// and the policy of plain API requests where it has none.
     pub(crate) fn sign(&mut self, request: &mut ChatRequest) {
         if request.stream_id.is_empty() {
             request.stream_id = uuid::Uuid::now_v7().simple().to_string();
         }
         self.stream_id.clone_from(&request.stream_id);
+        request.principal = Some(self.caller.principal().clone());
         request.request_id = self.arrival.request_id.to_string();
         request.traceparent = chassis::trace::context_of(&self.arrival.span);
         if request.disconnect() == DisconnectPolicy::Unspecified {

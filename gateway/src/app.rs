@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    middleware::from_fn,
+    middleware::{from_fn, from_fn_with_state},
     routing::{get, post},
 };
 use chassis::drain::Drain;
@@ -15,6 +15,7 @@ use crate::{
     clients::Clients,
     door::{cancel, chat, completions, conversations, embeddings, health, messages, models, page, simple, ws},
     failure::Refusal,
+    identity::Identity,
     metrics::Metrics,
     stack,
 };
@@ -27,6 +28,7 @@ pub(crate) struct App(Arc<Inner>);
 struct Inner {
     settings: Settings,
     clients: Clients,
+    identity: Identity,
     metrics: Arc<Metrics>,
     drain: Drain,
 }
@@ -41,6 +43,7 @@ impl App {
         Ok(Self(Arc::new(Inner {
             settings,
             clients,
+            identity: Identity::off(),
             metrics: Arc::new(Metrics::new()),
             drain,
         })))
@@ -52,6 +55,10 @@ impl App {
 
     pub(crate) fn clients(&self) -> &Clients {
         &self.0.clients
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.0.identity
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -69,7 +76,7 @@ impl App {
 /// A setting is wrong.
 pub(crate) fn routes(app: App) -> Result<Router, Error> {
     let cors = stack::cors(&app.settings().cors_origins).map_err(Error::Origin)?;
-    let routes = Router::new()
+    let doors = Router::new()
         .route("/v1/chat/completions", post(completions::create))
         .route("/v1/chat/completions/stream", get(simple::by_prompt))
         .route("/v1/messages", post(messages::create))
@@ -87,6 +94,9 @@ pub(crate) fn routes(app: App) -> Result<Router, Error> {
             get(conversations::read).patch(conversations::rename).delete(conversations::delete),
         )
         .route("/conversations/{id}/messages", get(conversations::messages))
+        .route_layer(from_fn_with_state(app.clone(), stack::identify));
+    let routes = doors
+        // These are everybody's: they tell nothing of any principal.
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -7,7 +7,6 @@ use bytes::BytesMut;
 use http::{StatusCode, Uri, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use proto::v1::Principal;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -184,11 +183,6 @@ impl Query {
         };
         self.text(name).map(parse).transpose()
     }
-}
-
-/// Whose request it is. Until there are keys, everybody is the anonymous principal.
-pub(crate) fn principal() -> Principal {
-    Principal::default()
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use proto::v1::{ChatRequest, DisconnectPolicy};
 use serde_json::Value;
 
 use crate::{
-    body::{Query, principal},
+    body::Query,
     event_id::EventId,
     failure::Refusal,
     idempotency::{Key, fingerprint},
+    identity::Caller,
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -62,13 +63,13 @@ impl Comeback {
     }
 
     /// Writes into `request` what follows. An answer whose client may come back goes on meanwhile, unless the client has said
-    /// otherwise; one with a key gets its name from it. `asked` is what the client sent.
-    pub(crate) fn sign(&self, request: &mut ChatRequest, asked: impl FnOnce() -> Value) {
+    /// otherwise; one with a key gets its name from it, and from who asks. `asked` is what the client sent.
+    pub(crate) fn sign(&self, request: &mut ChatRequest, caller: &Caller, asked: impl FnOnce() -> Value) {
         if (self.resumable || self.key.is_some()) && request.disconnect() == DisconnectPolicy::Unspecified {
             request.disconnect = DisconnectPolicy::Detach.into();
         }
         if let Some(key) = &self.key {
-            request.stream_id = key.stream_id(&principal());
+            request.stream_id = key.stream_id(caller.principal());
             request.fingerprint = fingerprint(&asked());
         }
     }

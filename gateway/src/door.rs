@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::{
     account::Account,
     app::App,
-    body::{Query, principal},
+    body::Query,
     event_id::{EventId, is_stream_id},
     failure::Refusal,
     idempotency,
@@ -63,7 +63,6 @@ fn stream<P: Projection>(app: &App, account: Account, opened: Opened, ids: bool,
 /// Starts the answer to `request`, and waits until it is admitted. One that was started under the same name before is read from
 /// its beginning.
 async fn begin(app: &App, account: &mut Account, mut request: ChatRequest) -> Result<Answer, Refusal> {
-    request.principal = Some(principal());
     account.sign(&mut request);
     let start = turn::start(app.clients(), request, app.settings().gateway_patience);
     let answer = in_time(app, start).await.map_err(idempotency::refused)?;
@@ -89,7 +88,7 @@ async fn resume(app: &App, account: &mut Account, stream_id: &str, next: u32) ->
     }
     let place = Place {
         stream_id: stream_id.to_owned(),
-        principal: Some(principal()),
+        principal: Some(account.caller().principal().clone()),
         next,
     };
     let answer = in_time(app, turn::attach(app.clients(), place, app.settings().gateway_patience)).await?;

@@ -1,6 +1,6 @@
 //! The doors of the mesh: HTTP for browsers, SDKs and curl, in front of the routers. It keeps nothing that another gateway has not.
 //!
-//! A request, in the order of its way: `app` (the routes) → `stack` (id, span, safety) → `body` (what the client sent) →
+//! A request, in the order of its way: `app` (the routes) → `stack` (id, span, safety) → `identity` (who asks) → `body` (what the client sent) →
 //! `door` (what it means, and how the answer is written) → `turn` (the answer, whichever router carries it) → `clients` (the
 //! exchanges). Back: `clients/slot` → `turn` → the door's projection → `sse`. For clients that come back: `comeback` (what they say),
 //! `event_id` and `idempotency`; `leave` sends them away when the gateway stops. Beside it: `failure` (what a client is told when
@@ -15,6 +15,7 @@ mod door;
 mod event_id;
 mod failure;
 mod idempotency;
+mod identity;
 mod json;
 mod leave;
 mod metrics;

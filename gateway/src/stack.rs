@@ -1,11 +1,12 @@
-//! What every request passes on its way to a door: an id, a span, and safety from panics. [`crate::app`] puts it around the routes.
+//! What every request passes on its way to a door: an id, a span, and safety from panics; then, but for the few routes that are
+//! everybody's, a judgement of who asks. [`crate::app`] puts it around the routes.
 //!
-//! Bodies are bounded where they are read ([`crate::body`]), connections in [`chassis::http`]. Identity and limits will stand here.
+//! Bodies are bounded where they are read ([`crate::body`]), connections in [`chassis::http`]. Limits will stand here.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
-    extract::{FromRequestParts, MatchedPath, Request},
+    extract::{FromRequestParts, MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use tower_http::cors::{Any, CorsLayer};
 use tracing::{Instrument as _, Span, info_span};
 
-use crate::failure::Refusal;
+use crate::{app::App, failure::Refusal};
 
 /// The header that carries a request's id in both directions.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -78,6 +79,12 @@ pub(crate) async fn receive(mut request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// Judges who asks, and tells the door.
+pub(crate) async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(app.identity().judge());
+    next.run(request).await
 }
 
 /// The caller's id if it is short and plain, else a fresh one.

@@ -20,14 +20,15 @@ use crate::{
     body::Query,
     comeback::{self, Comeback},
     failure::{Refusal, error_object},
+    identity::Caller,
     json,
     sse::Projection,
     stack::Arrival,
 };
 
 /// The door.
-pub(crate) async fn stream(State(app): State<App>, arrival: Arrival, uri: Uri, headers: HeaderMap) -> Response {
-    let mut account = Account::open(&app, arrival, "events");
+pub(crate) async fn stream(State(app): State<App>, arrival: Arrival, caller: Caller, uri: Uri, headers: HeaderMap) -> Response {
+    let mut account = Account::open(&app, arrival, caller, "events");
     match open(&app, &mut account, &uri, &headers).await {
         Ok(opened) => super::stream(&app, account, opened, true, Events::new),
         Err(refusal) => account.refuse(refusal).into_response(),
@@ -41,7 +42,7 @@ async fn open(app: &App, account: &mut Account, uri: &Uri, headers: &HeaderMap) 
         return super::come_back(app, account, last).await;
     }
     let mut request = super::from_query(&query, "q")?;
-    comeback.sign(&mut request, || comeback::asked(&query));
+    comeback.sign(&mut request, account.caller(), || comeback::asked(&query));
     Ok(Opened::Answer(super::begin(app, account, request).await?, 0))
 }
 

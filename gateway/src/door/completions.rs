@@ -32,6 +32,7 @@ use crate::{
     body::{self, Query},
     comeback::Comeback,
     failure::Refusal,
+    identity::Caller,
     stack::Arrival,
 };
 
@@ -45,8 +46,8 @@ pub(crate) struct Shape {
 }
 
 /// The door.
-pub(crate) async fn create(State(app): State<App>, arrival: Arrival, request: Request) -> Response {
-    let mut account = Account::open(&app, arrival, "completions");
+pub(crate) async fn create(State(app): State<App>, arrival: Arrival, caller: Caller, request: Request) -> Response {
+    let mut account = Account::open(&app, arrival, caller, "completions");
     let (shape, opened) = match admit(&app, &mut account, request).await {
         Ok(admitted) => admitted,
         Err(refusal) => return account.refuse(refusal).into_response(),
@@ -73,7 +74,7 @@ async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(Sh
         return Ok((shape, super::come_back(app, account, last).await?));
     }
     comeback.resumable &= shape.stream;
-    comeback.sign(&mut request, || body::value(&body));
+    comeback.sign(&mut request, account.caller(), || body::value(&body));
     Ok((shape, Opened::Answer(super::begin(app, account, request).await?, 0)))
 }
 

@@ -16,8 +16,9 @@ use tonic::{Status, Streaming};
 
 use crate::{
     app::App,
-    body::{self, Query, principal},
+    body::{self, Query},
     failure::Refusal,
+    identity::Caller,
 };
 
 /// The longest title, in characters.
@@ -33,10 +34,10 @@ struct Title {
 }
 
 /// `POST /conversations`.
-pub(crate) async fn create(State(app): State<App>, request: Request) -> Result<Response, Refusal> {
+pub(crate) async fn create(State(app): State<App>, caller: Caller, request: Request) -> Result<Response, Refusal> {
     let title = title(body::json::<Title>(request, app.settings()).await?)?.unwrap_or_default();
     let request = CreateConversationRequest {
-        principal: Some(principal()),
+        principal: Some(caller.principal().clone()),
         title,
     };
     let conversation = app
@@ -49,10 +50,10 @@ pub(crate) async fn create(State(app): State<App>, request: Request) -> Result<R
 }
 
 /// `GET /conversations?limit=&after=`, the last changed first.
-pub(crate) async fn list(State(app): State<App>, uri: Uri) -> Result<Json<Value>, Refusal> {
+pub(crate) async fn list(State(app): State<App>, caller: Caller, uri: Uri) -> Result<Json<Value>, Refusal> {
     let page = Page::of(&uri)?;
     let request = ListConversationsRequest {
-        principal: Some(principal()),
+        principal: Some(caller.principal().clone()),
         page_size: page.limit + 1,
         after_id: page.after.clone(),
     };
@@ -67,9 +68,9 @@ pub(crate) async fn list(State(app): State<App>, uri: Uri) -> Result<Json<Value>
 }
 
 /// `GET /conversations/{id}`.
-pub(crate) async fn read(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+pub(crate) async fn read(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
     let request = GetConversationRequest {
-        principal: Some(principal()),
+        principal: Some(caller.principal().clone()),
         id,
     };
     let conversation = app
@@ -82,10 +83,10 @@ pub(crate) async fn read(State(app): State<App>, Path(id): Path<String>) -> Resu
 }
 
 /// `GET /conversations/{id}/messages?limit=&after=`, the oldest first.
-pub(crate) async fn messages(State(app): State<App>, Path(id): Path<String>, uri: Uri) -> Result<Json<Value>, Refusal> {
+pub(crate) async fn messages(State(app): State<App>, caller: Caller, Path(id): Path<String>, uri: Uri) -> Result<Json<Value>, Refusal> {
     let page = Page::of(&uri)?;
     let request = ListMessagesRequest {
-        principal: Some(principal()),
+        principal: Some(caller.principal().clone()),
         conversation_id: id,
         page_size: page.limit + 1,
         after_id: page.after.clone(),
@@ -101,13 +102,18 @@ pub(crate) async fn messages(State(app): State<App>, Path(id): Path<String>, uri
 }
 
 /// `PATCH /conversations/{id}` with a title.
-pub(crate) async fn rename(State(app): State<App>, Path(id): Path<String>, request: Request) -> Result<Json<Value>, Refusal> {
+pub(crate) async fn rename(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
     let title = title(body::json::<Title>(request, app.settings()).await?)?.unwrap_or_default();
     if title.is_empty() {
         return Err(Refusal::invalid("title", format!("title: expected 1 to {TITLE} characters")));
     }
     let request = RenameConversationRequest {
-        principal: Some(principal()),
+        principal: Some(caller.principal().clone()),
         id,
         title,
     };
@@ -121,9 +127,9 @@ pub(crate) async fn rename(State(app): State<App>, Path(id): Path<String>, reque
 }
 
 /// `DELETE /conversations/{id}`.
-pub(crate) async fn delete(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
+pub(crate) async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
     let request = DeleteConversationRequest {
-        principal: Some(principal()),
+        principal: Some(caller.principal().clone()),
         id,
     };
     app.clients()

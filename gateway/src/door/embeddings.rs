@@ -11,12 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::completions::TextOr;
-use crate::{
-    app::App,
-    body::{self, principal},
-    failure::Refusal,
-    turn,
-};
+use crate::{app::App, body, failure::Refusal, identity::Caller, turn};
 
 /// The most texts in one request, as at OpenAI.
 const INPUTS: usize = 2048;
@@ -30,7 +25,7 @@ struct Embed {
 }
 
 /// The door.
-pub(crate) async fn create(State(app): State<App>, request: Request) -> Result<Json<Value>, Refusal> {
+pub(crate) async fn create(State(app): State<App>, caller: Caller, request: Request) -> Result<Json<Value>, Refusal> {
     let embed: Embed = body::json(request, app.settings()).await?;
     let base64 = match embed.encoding_format.as_deref() {
         None | Some("float") => false,
@@ -53,7 +48,7 @@ pub(crate) async fn create(State(app): State<App>, request: Request) -> Result<J
     let request = EmbedRequest {
         model: embed.model.unwrap_or_default(),
         inputs,
-        principal: Some(principal()),
+        principal: Some(caller.principal().clone()),
     };
     let response = turn::embed(app.clients(), request).await?;
     let data: Vec<Value> = (0..)

@@ -25,6 +25,7 @@ use crate::{
     body::{self, Query},
     comeback::Comeback,
     failure::Refusal,
+    identity::Caller,
     stack::Arrival,
     turn::Answer,
 };
@@ -33,8 +34,8 @@ use crate::{
 const OVERLOADED: u16 = 529;
 
 /// The door.
-pub(crate) async fn create(State(app): State<App>, arrival: Arrival, request: Request) -> Response {
-    let mut account = Account::open(&app, arrival, "messages");
+pub(crate) async fn create(State(app): State<App>, arrival: Arrival, caller: Caller, request: Request) -> Response {
+    let mut account = Account::open(&app, arrival, caller, "messages");
     let (stream, answer) = match admit(&app, &mut account, request).await {
         Ok(admitted) => admitted,
         Err(refusal) => return refused(&account.refuse(refusal)),
@@ -54,7 +55,7 @@ async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(bo
     let comeback = Comeback::of(request.headers(), &Query::of(request.uri()))?;
     let body = body::read(request, app.settings()).await?;
     let (stream, mut request) = body::parse::<Asked>(&body)?.into_chat()?;
-    comeback.sign(&mut request, || body::value(&body));
+    comeback.sign(&mut request, account.caller(), || body::value(&body));
     Ok((stream, super::begin(app, account, request).await?))
 }
 

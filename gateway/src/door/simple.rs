@@ -26,14 +26,15 @@ use crate::{
     body::{self, Query},
     comeback::{self, Comeback},
     failure::{Refusal, error_object},
+    identity::Caller,
     json,
     sse::Projection,
     stack::{Arrival, STREAM_ID},
 };
 
 /// `GET /stream` and its longer name.
-pub(crate) async fn by_prompt(State(app): State<App>, arrival: Arrival, uri: Uri, headers: HeaderMap) -> Response {
-    let mut account = Account::open(&app, arrival, "stream");
+pub(crate) async fn by_prompt(State(app): State<App>, arrival: Arrival, caller: Caller, uri: Uri, headers: HeaderMap) -> Response {
+    let mut account = Account::open(&app, arrival, caller, "stream");
     match open(&app, &mut account, &uri, &headers).await {
         Ok((opened, ids)) => super::stream(&app, account, opened, ids, |_| Tokens),
         Err(refusal) => account.refuse(refusal).into_response(),
@@ -58,7 +59,7 @@ async fn open(app: &App, account: &mut Account, uri: &Uri, headers: &HeaderMap) 
         }
         None => {
             let mut request = super::from_query(&query, "prompt")?;
-            comeback.sign(&mut request, || comeback::asked(&query));
+            comeback.sign(&mut request, account.caller(), || comeback::asked(&query));
             Some(super::begin(app, account, request).await?)
         }
     };
@@ -82,8 +83,8 @@ struct Chat {
 }
 
 /// `POST /chat`.
-pub(crate) async fn by_message(State(app): State<App>, arrival: Arrival, request: Request) -> Response {
-    let mut account = Account::open(&app, arrival, "chat");
+pub(crate) async fn by_message(State(app): State<App>, arrival: Arrival, caller: Caller, request: Request) -> Response {
+    let mut account = Account::open(&app, arrival, caller, "chat");
     let (stream, ids, opened) = match admit(&app, &mut account, request).await {
         Ok(admitted) => admitted,
         Err(refusal) => return account.refuse(refusal).into_response(),
@@ -110,7 +111,7 @@ async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(bo
         return Ok((stream, true, super::come_back(app, account, last).await?));
     }
     let mut request = chat.into_chat()?;
-    comeback.sign(&mut request, || body::value(&body));
+    comeback.sign(&mut request, account.caller(), || body::value(&body));
     let answer = super::begin(app, account, request).await?;
     Ok((stream, comeback.resumable, Opened::Answer(answer, 0)))
 }

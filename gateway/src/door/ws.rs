@@ -24,7 +24,7 @@ use proto::v1::Entry;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::{incoming::Incoming, outgoing::Events};
-use crate::{account::Account, app::App, failure::Refusal, leave, stack::Arrival, turn::Answer};
+use crate::{account::Account, app::App, failure::Refusal, identity::Caller, leave, stack::Arrival, turn::Answer};
 
 /// The largest message that a client may send, in bytes.
 const MESSAGE: usize = 1024 * 1024;
@@ -41,6 +41,7 @@ const UNSUPPORTED: u16 = 1003;
 pub(crate) async fn open(
     State(app): State<App>,
     arrival: Arrival,
+    caller: Caller,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Response {
     let Ok(upgrade) = upgrade else {
@@ -57,7 +58,7 @@ pub(crate) async fn open(
         .on_upgrade(async move |socket| {
             // The drain must know of the socket, to wait for it.
             let drain = app.drain().clone();
-            let _ = drain.spawn(Socket::new(app, arrival, socket).run()).await;
+            let _ = drain.spawn(Socket::new(app, arrival, caller, socket).run()).await;
         })
 }
 
@@ -65,6 +66,7 @@ pub(crate) async fn open(
 struct Socket {
     app: App,
     arrival: Arrival,
+    caller: Caller,
     wire: WebSocket,
     /// When the client was last heard of.
     heard: Instant,
@@ -91,10 +93,11 @@ enum Happening {
 }
 
 impl Socket {
-    fn new(app: App, arrival: Arrival, wire: WebSocket) -> Self {
+    fn new(app: App, arrival: Arrival, caller: Caller, wire: WebSocket) -> Self {
         Self {
             app,
             arrival,
+            caller,
             wire,
             heard: Instant::now(),
             turn: None,
@@ -191,7 +194,7 @@ impl Socket {
             at: Instant::now(),
             ..self.arrival.clone()
         };
-        let mut account = Account::open(&self.app, arrival, "websocket");
+        let mut account = Account::open(&self.app, arrival, self.caller.clone(), "websocket");
         let told = matches!(incoming, Incoming::Resume(..));
         let begun = {
             let admission = async {

@@ -5,10 +5,12 @@ use std::pin::Pin;
 use chassis::{drain::Drain, listen::listen};
 use futures_util::{Stream, stream};
 use proto::v1::{
-    BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
-    CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, Failure, FinishTurnsRequest, FinishTurnsResponse,
-    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest,
-    LoggedRequest, Message, Reason, RenameConversationRequest, Role, StoredAnswer, StoredMessage,
+    ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse,
+    Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest, DeleteConversationResponse, Failure,
+    FindKeyRequest, FinishTurnsRequest, FinishTurnsResponse, GetAnswerRequest, GetConversationRequest, ListConversationsRequest,
+    ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest, ListRevocationsRequest, ListRevocationsResponse,
+    LoggedRequest, Message, NoteKeyUsesRequest, NoteKeyUsesResponse, Reason, RenameConversationRequest, RevokeKeyRequest, Role,
+    StoredAnswer, StoredMessage, TakeTicketRequest, TakeTicketResponse,
     conversation_service_server::{ConversationService, ConversationServiceServer},
 };
 use tonic::{Request, Response, Status};
@@ -33,6 +35,7 @@ type Reply<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl ConversationService for Store {
     type ListConversationsStream = Many<Conversation>;
+    type ListKeysStream = Many<ApiKey>;
     type ListMessagesStream = Many<StoredMessage>;
     type ListOrphansStream = Many<StoredAnswer>;
     type ListRequestsStream = Many<LoggedRequest>;
@@ -74,6 +77,27 @@ impl ConversationService for Store {
             finish_reason: "stop".to_owned(),
         };
         Ok(Response::new(Box::pin(stream::iter([Ok(message)]))))
+    }
+    async fn create_key(&self, _: Request<CreateKeyRequest>) -> Reply<ApiKey> {
+        Err(Status::unimplemented(""))
+    }
+    async fn list_keys(&self, _: Request<ListKeysRequest>) -> Reply<Self::ListKeysStream> {
+        Err(Status::unimplemented(""))
+    }
+    async fn revoke_key(&self, _: Request<RevokeKeyRequest>) -> Reply<ApiKey> {
+        Err(Status::unimplemented(""))
+    }
+    async fn find_key(&self, _: Request<FindKeyRequest>) -> Reply<ApiKey> {
+        Err(Status::unimplemented(""))
+    }
+    async fn list_revocations(&self, _: Request<ListRevocationsRequest>) -> Reply<ListRevocationsResponse> {
+        Err(Status::unimplemented(""))
+    }
+    async fn note_key_uses(&self, _: Request<NoteKeyUsesRequest>) -> Reply<NoteKeyUsesResponse> {
+        Err(Status::unimplemented(""))
+    }
+    async fn take_ticket(&self, _: Request<TakeTicketRequest>) -> Reply<TakeTicketResponse> {
+        Err(Status::unimplemented(""))
     }
     async fn list_orphans(&self, _: Request<ListOrphansRequest>) -> Reply<Self::ListOrphansStream> {
         Err(Status::unimplemented(""))

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use proto::v1::{Failure, Message, Principal, Role};
+use proto::v1::{ApiKey, Failure, KeyRole, KeyUse, Message, Principal, Role};
 
 /// The most bytes of a name: a tenant, a user, an id, a model, an owner.
 pub(crate) const NAME_BYTES: usize = 256;
@@ -14,6 +14,10 @@ pub(crate) const TURN_MESSAGES: usize = 4_096;
 pub(crate) const TURNS: usize = 512;
 /// The most items of a page.
 pub(crate) const PAGE: u32 = 1_000;
+/// The most key uses that are noted at once.
+pub(crate) const KEY_USES: usize = 1_000;
+/// The bytes of a key's hash: HMAC-SHA256.
+const HASH_BYTES: usize = 32;
 /// The items of a page where none are asked for.
 const DEFAULT_PAGE: u32 = 100;
 
@@ -45,15 +49,15 @@ pub(crate) fn text(field: &str, value: &str) -> Result<(), Failure> {
 }
 
 /// A title, which may be empty.
-pub(crate) fn title(value: &str) -> Result<(), Failure> {
+pub(crate) fn title(field: &str, value: &str) -> Result<(), Failure> {
     let is = value.chars().count();
     if is > TITLE_CHARS {
         return Err(Failure::invalid(
-            "title",
-            format!("title has {is} characters; at most {TITLE_CHARS} were expected"),
+            field,
+            format!("{field} has {is} characters; at most {TITLE_CHARS} were expected"),
         ));
     }
-    no_controls("title", value)
+    no_controls(field, value)
 }
 
 /// How many items to send.
@@ -103,6 +107,44 @@ pub(crate) fn ended(field: &str, state: &str) -> Result<(), Failure> {
     ))
 }
 
+/// A key to keep.
+pub(crate) fn key(key: &ApiKey) -> Result<(), Failure> {
+    name("key.id", &key.id)?;
+    if key.hash.len() != HASH_BYTES {
+        let is = key.hash.len();
+        return Err(Failure::invalid(
+            "key.hash",
+            format!("key.hash has {is} bytes; {HASH_BYTES} were expected"),
+        ));
+    }
+    name("key.secret_id", &key.secret_id)?;
+    principal(key.principal.as_ref())?;
+    if KeyRole::try_from(key.role).is_err() {
+        let is = key.role;
+        return Err(Failure::invalid(
+            "key.role",
+            format!("key.role is {is}, which is not a role: 0 to 2 was expected"),
+        ));
+    }
+    text("key.tier", &key.tier)?;
+    if key.expires_ms < 0 {
+        return Err(Failure::invalid("key.expires_ms", "key.expires_ms is before 1970"));
+    }
+    title("key.name", &key.name)
+}
+
+/// The uses of keys.
+pub(crate) fn key_uses(uses: &[KeyUse]) -> Result<(), Failure> {
+    if uses.len() > KEY_USES {
+        let is = uses.len();
+        return Err(Failure::invalid(
+            "uses",
+            format!("uses has {is} entries; at most {KEY_USES} were expected"),
+        ));
+    }
+    Ok(())
+}
+
 fn no_controls(field: &str, value: &str) -> Result<(), Failure> {
     if value.chars().any(char::is_control) {
         return Err(Failure::invalid(field, format!("{field} holds a control character")));
@@ -146,7 +188,7 @@ mod tests {
         assert_eq!(field(who(&long, "")), "principal.tenant");
         assert_eq!(field(who("", "a\0b")), "principal.user_id");
         assert_eq!(field(name("stream_id", "")), "stream_id");
-        assert_eq!(field(title(&"ü".repeat(TITLE_CHARS + 1))), "title");
+        assert_eq!(field(title("title", &"ü".repeat(TITLE_CHARS + 1))), "title");
         assert_eq!(field(page(PAGE + 1)), "page_size");
         assert_eq!(field(ended("turns[3].state", "running")), "turns[3].state");
         let odd = Message {
@@ -160,7 +202,7 @@ mod tests {
     #[test]
     fn what_is_within_the_bounds_passes() {
         assert!(principal(None).is_ok());
-        assert!(title(&"ü".repeat(TITLE_CHARS)).is_ok());
+        assert!(title("title", &"ü".repeat(TITLE_CHARS)).is_ok());
         assert_eq!(page(0).unwrap(), DEFAULT_PAGE);
         assert_eq!(page(PAGE).unwrap(), PAGE);
     }

@@ -5,11 +5,12 @@ use std::{future::Future, pin::Pin, time::Duration};
 use chassis::trace;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use proto::v1::{
-    BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
-    CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, Failure, FinishTurnsRequest, FinishTurnsResponse,
-    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest,
-    LogScope, LoggedRequest, Principal, RenameConversationRequest, StoredAnswer, StoredMessage,
-    conversation_service_server::ConversationService,
+    ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse,
+    Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest, DeleteConversationResponse, Failure,
+    FindKeyRequest, FinishTurnsRequest, FinishTurnsResponse, GetAnswerRequest, GetConversationRequest, ListConversationsRequest,
+    ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest, ListRevocationsRequest, ListRevocationsResponse,
+    LogScope, LoggedRequest, NoteKeyUsesRequest, NoteKeyUsesResponse, Principal, RenameConversationRequest, RevokeKeyRequest, StoredAnswer,
+    StoredMessage, TakeTicketRequest, TakeTicketResponse, conversation_service_server::ConversationService,
 };
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span};
@@ -18,7 +19,7 @@ use crate::{
     check,
     error::{Fault, unavailable},
     scope::Scope,
-    store::{Cursor, LogCursor, Store, message_cursor},
+    store::{Cursor, KeyCursor, LogCursor, Store, message_cursor},
 };
 
 /// Items that a list reads from the database at once. It holds no transaction while its reader takes its time.
@@ -71,6 +72,7 @@ fn scope(principal: Option<&Principal>) -> Result<Scope, Status> {
 #[tonic::async_trait]
 impl ConversationService for Conversations {
     type ListConversationsStream = Page<Conversation>;
+    type ListKeysStream = Page<ApiKey>;
     type ListMessagesStream = Page<StoredMessage>;
     type ListOrphansStream = Page<StoredAnswer>;
     type ListRequestsStream = Page<LoggedRequest>;
@@ -235,6 +237,62 @@ impl ConversationService for Conversations {
             Ok(Some((piece, (service, span, whose, cursor, left))))
         });
         first_then_rest(pieces).await
+    }
+
+    async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        let span = span("CreateKey", &request);
+        self.answer(&span, self.store.create_key(request.get_ref())).await
+    }
+
+    async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<Self::ListKeysStream>, Status> {
+        let span = span("ListKeys", &request);
+        let request = request.into_inner();
+        let size = check::page(request.page_size)?;
+        let cursor = self
+            .within(&span, self.store.key_cursor(request.tenant.as_deref(), &request.after_id))
+            .await?;
+        let from = (self.clone(), span, request.tenant, cursor, size);
+        let pieces = stream::try_unfold(from, async |(service, span, tenant, cursor, left)| {
+            let wanted = left.min(PIECE);
+            if wanted == 0 {
+                return Ok::<_, Status>(None);
+            }
+            let piece = service
+                .within(&span, service.store.list_keys(tenant.as_deref(), &cursor, wanted))
+                .await?;
+            let Some(last) = piece.last() else { return Ok(None) };
+            let cursor = KeyCursor::after(last);
+            let left = left - u32::try_from(piece.len()).unwrap_or(left);
+            Ok(Some((piece, (service, span, tenant, cursor, left))))
+        });
+        first_then_rest(pieces).await
+    }
+
+    async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        let span = span("RevokeKey", &request);
+        self.answer(&span, self.store.revoke_key(request.get_ref())).await
+    }
+
+    async fn find_key(&self, request: Request<FindKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        let span = span("FindKey", &request);
+        self.answer(&span, self.store.find_key(&request.get_ref().id)).await
+    }
+
+    async fn list_revocations(&self, request: Request<ListRevocationsRequest>) -> Result<Response<ListRevocationsResponse>, Status> {
+        let span = span("ListRevocations", &request);
+        self.answer(&span, self.store.list_revocations(request.get_ref().within_ms)).await
+    }
+
+    async fn note_key_uses(&self, request: Request<NoteKeyUsesRequest>) -> Result<Response<NoteKeyUsesResponse>, Status> {
+        let span = span("NoteKeyUses", &request);
+        self.within(&span, self.store.note_key_uses(&request.get_ref().uses)).await?;
+        Ok(Response::new(NoteKeyUsesResponse {}))
+    }
+
+    async fn take_ticket(&self, request: Request<TakeTicketRequest>) -> Result<Response<TakeTicketResponse>, Status> {
+        let span = span("TakeTicket", &request);
+        let taken = self.within(&span, self.store.take_ticket(request.get_ref())).await?;
+        Ok(Response::new(TakeTicketResponse { taken }))
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`turns`]: open a turn. [`finish`]: close many.
 //! - [`answers`]: checkpoint, claim, read. [`orphans`]: those that nobody makes any more.
 //! - [`requests`]: read the request log.
+//! - [`keys`]: API keys, and tickets that were taken.
 //! - [`retention`]: let old things go.
 //!
 //! Called by [`service`](crate::service), which knows gRPC; the databases are behind [`Database`].
@@ -12,6 +13,7 @@
 mod answers;
 mod conversations;
 mod finish;
+mod keys;
 mod messages;
 mod orphans;
 mod requests;
@@ -34,6 +36,7 @@ use crate::{
 };
 
 pub(crate) use conversations::Cursor;
+pub(crate) use keys::KeyCursor;
 pub(crate) use messages::cursor as message_cursor;
 pub(crate) use requests::LogCursor;
 

@@ -34,7 +34,7 @@ impl Cursor {
 impl Store {
     /// Makes a conversation, and the user with the first one.
     pub(crate) async fn create_conversation(&self, scope: &Scope, request: &CreateConversationRequest) -> Result<Conversation, Fault> {
-        check::title(&request.title)?;
+        check::title("title", &request.title)?;
         let now = now_ms();
         let id = Uuid::now_v7().to_string();
         let mut session = self.database.write().await?;
@@ -115,7 +115,7 @@ impl Store {
     /// Gives one a new title.
     pub(crate) async fn rename_conversation(&self, scope: &Scope, request: &RenameConversationRequest) -> Result<Conversation, Fault> {
         check::name("id", &request.id)?;
-        check::title(&request.title)?;
+        check::title("title", &request.title)?;
         if request.title.is_empty() {
             return Err(Failure::invalid("title", "title is missing; 1 to 200 characters were expected").into());
         }

@@ -8,10 +8,12 @@ use std::{
 
 use futures_util::Stream;
 use proto::v1::{
-    BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
-    CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, FinishTurnsRequest, FinishTurnsResponse,
-    FinishedTurn, GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest,
-    ListRequestsRequest, LoggedRequest, Message, RenameConversationRequest, Role, StoredAnswer, StoredMessage,
+    ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse,
+    Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest, DeleteConversationResponse, FindKeyRequest,
+    FinishTurnsRequest, FinishTurnsResponse, FinishedTurn, GetAnswerRequest, GetConversationRequest, ListConversationsRequest,
+    ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest, ListRevocationsRequest, ListRevocationsResponse,
+    LoggedRequest, Message, NoteKeyUsesRequest, NoteKeyUsesResponse, RenameConversationRequest, RevokeKeyRequest, Role, StoredAnswer,
+    StoredMessage, TakeTicketRequest, TakeTicketResponse,
     conversation_service_server::{ConversationService, ConversationServiceServer},
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
@@ -138,6 +140,7 @@ fn not_here<T>() -> Result<Response<T>, Status> {
 #[tonic::async_trait]
 impl ConversationService for Service {
     type ListConversationsStream = Listed<Conversation>;
+    type ListKeysStream = Listed<ApiKey>;
     type ListMessagesStream = Listed<StoredMessage>;
     type ListOrphansStream = Listed<StoredAnswer>;
     type ListRequestsStream = Listed<LoggedRequest>;
@@ -236,6 +239,34 @@ impl ConversationService for Service {
     }
 
     async fn delete_conversation(&self, _: Request<DeleteConversationRequest>) -> Result<Response<DeleteConversationResponse>, Status> {
+        not_here()
+    }
+
+    async fn create_key(&self, _: Request<CreateKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        not_here()
+    }
+
+    async fn list_keys(&self, _: Request<ListKeysRequest>) -> Result<Response<Self::ListKeysStream>, Status> {
+        not_here()
+    }
+
+    async fn revoke_key(&self, _: Request<RevokeKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        not_here()
+    }
+
+    async fn find_key(&self, _: Request<FindKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        not_here()
+    }
+
+    async fn list_revocations(&self, _: Request<ListRevocationsRequest>) -> Result<Response<ListRevocationsResponse>, Status> {
+        not_here()
+    }
+
+    async fn note_key_uses(&self, _: Request<NoteKeyUsesRequest>) -> Result<Response<NoteKeyUsesResponse>, Status> {
+        not_here()
+    }
+
+    async fn take_ticket(&self, _: Request<TakeTicketRequest>) -> Result<Response<TakeTicketResponse>, Status> {
         not_here()
     }
 

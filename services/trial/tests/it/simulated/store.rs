@@ -9,10 +9,12 @@ use std::{
 
 use futures_util::{Stream, stream};
 use proto::v1::{
-    BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Conversation,
-    CreateConversationRequest, DeleteConversationRequest, DeleteConversationResponse, FinishTurnsRequest, FinishTurnsResponse,
-    GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest,
-    LoggedRequest, RenameConversationRequest, StoredAnswer, StoredMessage, conversation_service_server::ConversationService,
+    ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse,
+    Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest, DeleteConversationResponse, FindKeyRequest,
+    FinishTurnsRequest, FinishTurnsResponse, GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListKeysRequest,
+    ListMessagesRequest, ListOrphansRequest, ListRequestsRequest, ListRevocationsRequest, ListRevocationsResponse, LoggedRequest,
+    NoteKeyUsesRequest, NoteKeyUsesResponse, RenameConversationRequest, RevokeKeyRequest, StoredAnswer, StoredMessage, TakeTicketRequest,
+    TakeTicketResponse, conversation_service_server::ConversationService,
 };
 use tonic::{Request, Response, Status};
 
@@ -47,6 +49,7 @@ fn not_here<T>() -> Result<Response<T>, Status> {
 #[tonic::async_trait]
 impl ConversationService for Store {
     type ListConversationsStream = Listed<Conversation>;
+    type ListKeysStream = Listed<ApiKey>;
     type ListMessagesStream = Listed<StoredMessage>;
     type ListOrphansStream = Listed<StoredAnswer>;
     type ListRequestsStream = Listed<LoggedRequest>;
@@ -157,6 +160,34 @@ impl ConversationService for Store {
             .cloned()
             .unwrap_or_default();
         Ok(Response::new(Box::pin(stream::iter(messages.into_iter().map(Ok)))))
+    }
+
+    async fn create_key(&self, _: Request<CreateKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        not_here()
+    }
+
+    async fn list_keys(&self, _: Request<ListKeysRequest>) -> Result<Response<Self::ListKeysStream>, Status> {
+        not_here()
+    }
+
+    async fn revoke_key(&self, _: Request<RevokeKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        not_here()
+    }
+
+    async fn find_key(&self, _: Request<FindKeyRequest>) -> Result<Response<ApiKey>, Status> {
+        not_here()
+    }
+
+    async fn list_revocations(&self, _: Request<ListRevocationsRequest>) -> Result<Response<ListRevocationsResponse>, Status> {
+        not_here()
+    }
+
+    async fn note_key_uses(&self, _: Request<NoteKeyUsesRequest>) -> Result<Response<NoteKeyUsesResponse>, Status> {
+        not_here()
+    }
+
+    async fn take_ticket(&self, _: Request<TakeTicketRequest>) -> Result<Response<TakeTicketResponse>, Status> {
+        not_here()
     }
 
     async fn get_conversation(&self, _: Request<GetConversationRequest>) -> Result<Response<Conversation>, Status> {
