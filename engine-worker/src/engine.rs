@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use proto::v1::{EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model};
+use proto::v1::{ChatRequest, CountTokensResponse, EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model};
 
 use crate::answer::Answer;
 
@@ -39,6 +39,12 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// The engine or the model cannot, or the input is wrong.
     async fn embed(&self, request: EmbedRequest) -> Result<EmbedResponse, Failure>;
+
+    /// How many tokens the input of a request takes. Makes nothing.
+    ///
+    /// # Errors
+    /// The request is wrong, or the engine cannot say.
+    async fn count_tokens(&self, request: ChatRequest) -> Result<CountTokensResponse, Failure>;
 
     /// Ends its threads and connections. No answer runs any more.
     async fn stop(&self) {}

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use journal::{Journal, Limits};
 use parking_lot::Mutex;
-use proto::v1::{EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model, Reason, entry::Event};
+use proto::v1::{ChatRequest, CountTokensResponse, EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model, Reason, entry::Event};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -147,6 +147,19 @@ impl Llama {
     }
 }
 
+impl Llama {
+    fn check_model(&self, asked: &str) -> Result<(), Failure> {
+        if asked.is_empty() || asked == self.loaded.id {
+            return Ok(());
+        }
+        let message = format!("there is no model `{asked}` here, but `{}`", self.loaded.id);
+        Err(Failure {
+            param: "model".into(),
+            ..Failure::new(Reason::ModelNotFound, message)
+        })
+    }
+}
+
 #[async_trait]
 impl Engine for Llama {
     fn models(&self) -> Vec<Model> {
@@ -169,6 +182,7 @@ impl Engine for Llama {
         if !self.loaded.chat {
             return Err(Failure::new(Reason::Unsupported, "this model makes vectors only"));
         }
+        self.check_model(request.request.as_ref().map_or("", |chat| chat.model.as_str()))?;
         let loaded = Arc::clone(&self.loaded);
         let work = blocking(move || Work::check(&loaded, &request)).await?;
         Ok(Box::new(Ready {
@@ -187,12 +201,7 @@ impl Engine for Llama {
     }
 
     async fn embed(&self, request: EmbedRequest) -> Result<EmbedResponse, Failure> {
-        if !request.model.is_empty() && request.model != self.loaded.id {
-            return Err(Failure {
-                param: "model".into(),
-                ..Failure::new(Reason::ModelNotFound, format!("there is no model `{}` here", request.model))
-            });
-        }
+        self.check_model(&request.model)?;
         let loaded = Arc::clone(&self.loaded);
         let inputs = blocking(move || embed::check(&loaded, &request)).await?;
         let (reply, response) = oneshot::channel();
@@ -205,6 +214,17 @@ impl Engine for Llama {
         Ok(EmbedResponse {
             model: self.loaded.id.clone(),
             ..response
+        })
+    }
+
+    async fn count_tokens(&self, request: ChatRequest) -> Result<CountTokensResponse, Failure> {
+        self.check_model(&request.model)?;
+        let loaded = Arc::clone(&self.loaded);
+        let tokens = blocking(move || request::tokens(&loaded, &request)).await?;
+        Ok(CountTokensResponse {
+            model: self.loaded.id.clone(),
+            prompt_tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX),
+            estimated: false,
         })
     }
 

@@ -7,6 +7,7 @@
 mod ask;
 mod chunk;
 mod continuation;
+mod count;
 mod events;
 mod failure;
 mod relay;
@@ -18,7 +19,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use chassis::drain::Drain;
 use parking_lot::RwLock;
-use proto::v1::{ChoiceEnd, EmbedRequest, EmbedResponse, Failure, FinishReason, GenerateRequest, Model, Reason, Usage};
+use proto::v1::{
+    ChatRequest, ChoiceEnd, CountTokensResponse, EmbedRequest, EmbedResponse, Failure, FinishReason, GenerateRequest, Model, Reason, Usage,
+};
 use reqwest::RequestBuilder;
 
 use crate::{
@@ -147,7 +150,13 @@ impl Engine for Openai {
         let mut body = ask::body(chat, &model.id)?;
         let goes_on = request.position == 0 || made.write(&mut body);
         Ok(Box::new(Ready {
-            request: goes_on.then(|| self.upstream.chat(&body)),
+            request: goes_on.then(|| {
+                if chat.raw {
+                    self.upstream.complete(&body)
+                } else {
+                    self.upstream.chat(&body)
+                }
+            }),
             made,
             model: model.id,
             choices: chat.n.max(1),
@@ -159,6 +168,19 @@ impl Engine for Openai {
     async fn embed(&self, mut request: EmbedRequest) -> Result<EmbedResponse, Failure> {
         request.model = self.model(&request.model)?.id;
         self.upstream.embed(request).await
+    }
+
+    async fn count_tokens(&self, request: ChatRequest) -> Result<CountTokensResponse, Failure> {
+        let model = self.model(&request.model)?;
+        let counted = match self.upstream.count(&request, &model).await {
+            Some(counted) => (counted, false),
+            None => (count::estimate(&request), true),
+        };
+        Ok(CountTokensResponse {
+            model: model.id,
+            prompt_tokens: counted.0,
+            estimated: counted.1,
+        })
     }
 }
 

@@ -24,11 +24,23 @@ const SCHEMA_BYTES: usize = 64 * 1024;
 /// # Errors
 /// Names the field and what was expected of it.
 pub(crate) fn check(request: &ChatRequest) -> Result<(), Failure> {
-    if request.prompt.is_empty() && request.messages.is_empty() {
+    if request.prompt.is_empty() && request.messages.is_empty() && request.prompt_tokens.is_empty() {
         return Err(Failure::invalid(
             "messages",
             "messages is empty; at least one is needed, or a prompt",
         ));
+    }
+    if request.raw && (!request.messages.is_empty() || !request.tools.is_empty()) {
+        return Err(Failure::invalid(
+            "messages",
+            "a raw request has a prompt, and neither messages nor tools",
+        ));
+    }
+    if request.raw && request.prompt.is_empty() == request.prompt_tokens.is_empty() {
+        return Err(Failure::invalid("prompt", "a raw request has either prompt or prompt_tokens"));
+    }
+    if !request.raw && !request.prompt_tokens.is_empty() {
+        return Err(Failure::invalid("prompt_tokens", "prompt_tokens needs raw"));
     }
     if request.max_tokens == Some(0) {
         return Err(Failure::invalid("max_tokens", "max_tokens is 0; at least 1 is needed"));

@@ -17,7 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use chassis::drain::Drain;
-use proto::v1::{EmbedRequest, EmbedResponse, Embedding, Failure, GenerateRequest, Model, Reason, Usage};
+use proto::v1::{ChatRequest, CountTokensResponse, EmbedRequest, EmbedResponse, Embedding, Failure, GenerateRequest, Model, Reason, Usage};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -29,7 +29,7 @@ use schedule::{Beat, Order, Scheduler};
 pub use settings::Settings;
 
 /// Components of an embedding.
-const DIMENSIONS: usize = 64;
+const DIMENSIONS: u32 = 64;
 
 /// The engine cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -124,14 +124,29 @@ impl Engine for Scripted {
 
     async fn embed(&self, request: EmbedRequest) -> Result<EmbedResponse, Failure> {
         self.check_model(&request.model)?;
-        let embeddings = request.inputs.iter().map(|text| Embedding { values: vector(text) });
+        if !matches!(request.dimensions, 0 | DIMENSIONS) {
+            let message = format!("dimensions is {}; the script's vectors have {DIMENSIONS}", request.dimensions);
+            return Err(Failure::invalid("dimensions", message));
+        }
+        let ids = request.token_inputs.iter().map(|tokens| plan::spelled(&tokens.ids));
+        let inputs: Vec<String> = request.inputs.into_iter().chain(ids).collect();
+        let embeddings = inputs.iter().map(|text| Embedding { values: vector(text) });
         Ok(EmbedResponse {
             model: self.settings.script_model.clone(),
             embeddings: embeddings.collect(),
             usage: Some(Usage {
-                prompt_tokens: request.inputs.iter().map(|text| plan::words(text)).sum(),
+                prompt_tokens: inputs.iter().map(|text| plan::words(text)).sum(),
                 ..Usage::default()
             }),
+        })
+    }
+
+    async fn count_tokens(&self, request: ChatRequest) -> Result<CountTokensResponse, Failure> {
+        self.check_model(&request.model)?;
+        Ok(CountTokensResponse {
+            model: self.settings.script_model.clone(),
+            prompt_tokens: plan::prompt_tokens(&plan::messages(&request)),
+            estimated: false,
         })
     }
 
@@ -175,7 +190,7 @@ impl Prepared for Ready {
 fn vector(text: &str) -> Vec<f32> {
     let seed = oracle::hash([text.as_bytes()]);
     let component = |index: u64| f32::from((oracle::mix(seed ^ index) >> 48) as u16) / 32_768.0 - 1.0;
-    let values: Vec<f32> = (0..DIMENSIONS as u64).map(component).collect();
+    let values: Vec<f32> = (0..DIMENSIONS.into()).map(component).collect();
     let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
     values.into_iter().map(|value| value / length).collect()
 }

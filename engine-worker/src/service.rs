@@ -17,15 +17,15 @@ use futures_util::Stream;
 use proto::{
     MAX_DECODED_MESSAGE, MAX_ENCODED_MESSAGE,
     v1::{
-        AbortRequest, AbortResponse, AttachRequest, EmbedRequest, EmbedResponse, EngineCommand, Failure, GenerateRequest,
-        ListModelsRequest, ListModelsResponse, Load, Reason, WarmResponse, WatchLoadRequest, engine_service_server::EngineService,
-        engine_service_server::EngineServiceServer,
+        AbortRequest, AbortResponse, AttachRequest, CountTokensRequest, CountTokensResponse, EmbedRequest, EmbedResponse, EngineCommand,
+        Failure, GenerateRequest, ListModelsRequest, ListModelsResponse, Load, Reason, WarmResponse, WatchLoadRequest,
+        engine_service_server::EngineService, engine_service_server::EngineServiceServer,
     },
 };
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::engine::Engine;
+use crate::{engine::Engine, request};
 use answers::Answers;
 use exchange::Exchange;
 use opening::Opening;
@@ -121,13 +121,24 @@ impl EngineService for Service {
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
         let request = request.into_inner();
         self.answers.refuse_if_draining()?;
-        if request.inputs.is_empty() || request.inputs.len() > EMBED_INPUTS {
-            let message = format!("inputs has {} texts; expected 1 to {EMBED_INPUTS}", request.inputs.len());
+        let inputs = request.inputs.len() + request.token_inputs.len();
+        if inputs == 0 || inputs > EMBED_INPUTS {
+            let message = format!("inputs has {inputs} texts; expected 1 to {EMBED_INPUTS}");
             return Err(Failure::invalid("inputs", message).into());
+        }
+        if !request.inputs.is_empty() && !request.token_inputs.is_empty() {
+            return Err(Failure::invalid("token_inputs", "inputs and token_inputs exclude each other").into());
         }
         let full = |_| Failure::new(Reason::QueueFull, format!("{EMBEDS} requests for vectors are being served already"));
         let _place = self.embeds.try_acquire().map_err(full)?;
         Ok(Response::new(self.answers.engine().embed(request).await?))
+    }
+
+    async fn count_tokens(&self, request: Request<CountTokensRequest>) -> Result<Response<CountTokensResponse>, Status> {
+        self.answers.refuse_if_draining()?;
+        let chat = request.into_inner().request.unwrap_or_default();
+        request::check(&chat)?;
+        Ok(Response::new(self.answers.engine().count_tokens(chat).await?))
     }
 
     async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {

@@ -46,15 +46,6 @@ impl Work {
     /// Which field is wrong, and what was expected; or the input is too long.
     pub(super) fn check(loaded: &Loaded, request: &GenerateRequest) -> Result<Self, Failure> {
         let chat = request.request.clone().unwrap_or_default();
-        if !chat.model.is_empty() && chat.model != loaded.id {
-            return Err(Failure {
-                param: "model".into(),
-                ..Failure::new(
-                    Reason::ModelNotFound,
-                    format!("there is no model `{}` here, but `{}`", chat.model, loaded.id),
-                )
-            });
-        }
         let count = chat.n.max(1);
         let most = MAX_CHOICES.min(loaded.seats);
         if count > most {
@@ -67,7 +58,7 @@ impl Work {
         let sampling = sampling(&asked, &request.stream_id)?;
         let stops = stops(&asked.stop)?;
         let grammar = Grammar::compile(&loaded.model, &loaded.vocabulary, chat.response_format.as_ref())?;
-        let prompt = tokenise(loaded, &chat)?;
+        let prompt = input(loaded, &chat)?;
         let left = loaded.context - prompt.len();
         let most = match chat.max_tokens {
             Some(0) => return Err(Failure::invalid("max_tokens", "it must be at least 1")),
@@ -91,15 +82,37 @@ impl Work {
     }
 }
 
-/// Renders the conversation and tokenises it.
-fn tokenise(loaded: &Loaded, chat: &ChatRequest) -> Result<Vec<u32>, Failure> {
-    let text = loaded.template.render(chat)?;
-    let vocab = loaded.model.vocab();
+/// The tokens of the input: the conversation as the model's template renders it, or a raw input to the letter.
+///
+/// # Errors
+/// The template refuses it, or there is nothing.
+pub(super) fn tokens(loaded: &Loaded, chat: &ChatRequest) -> Result<Vec<u32>, Failure> {
+    if !chat.prompt_tokens.is_empty() {
+        let known = loaded.vocabulary.len();
+        return match chat.prompt_tokens.iter().find(|&&token| token as usize >= known) {
+            Some(token) => Err(Failure::invalid(
+                "prompt",
+                format!("there is no token {token}: the model has {known} of them"),
+            )),
+            None => Ok(chat.prompt_tokens.clone()),
+        };
+    }
+    let text = if chat.raw {
+        chat.prompt.clone()
+    } else {
+        loaded.template.render(chat)?
+    };
     let add_special = loaded.bos.is_empty() || !text.starts_with(&loaded.bos); // many templates bring it themselves
-    let tokens: Vec<u32> = vocab.tokenize(text.as_bytes(), add_special, true).into_iter().map(id).collect();
+    let tokens = loaded.model.vocab().tokenize(text.as_bytes(), add_special, true);
     if tokens.is_empty() {
         return Err(Failure::invalid("messages", "the conversation is empty"));
     }
+    Ok(tokens.into_iter().map(id).collect())
+}
+
+/// The tokens of the input, with room for at least one more.
+fn input(loaded: &Loaded, chat: &ChatRequest) -> Result<Vec<u32>, Failure> {
+    let tokens = tokens(loaded, chat)?;
     if tokens.len() >= loaded.context {
         let message = format!(
             "the conversation takes {} tokens, and the model's context holds {} with at least one for the answer",

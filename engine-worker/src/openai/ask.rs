@@ -5,7 +5,7 @@
 //! Only what was asked is sent: a server need not know a field that nobody used.
 
 use proto::v1::{
-    ChatRequest, Failure, Message, Reason, ResponseFormat, Role, Sampling, Tool, ToolChoice, ToolMode, response_format::Format,
+    ChatRequest, Failure, Message, Reason, ResponseFormat, Role, Sampling, Thinking, Tool, ToolChoice, ToolMode, response_format::Format,
 };
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,13 @@ type Body = Map<String, Value>;
 pub(super) fn body(request: &ChatRequest, model: &str) -> Result<Value, Failure> {
     let mut body = Body::new();
     body.insert("model".into(), model.into());
-    body.insert("messages".into(), messages(request));
+    if !request.raw {
+        body.insert("messages".into(), messages(request));
+    } else if request.prompt_tokens.is_empty() {
+        body.insert("prompt".into(), request.prompt.as_str().into());
+    } else {
+        body.insert("prompt".into(), json!(request.prompt_tokens));
+    }
     body.insert("stream".into(), true.into());
     body.insert("stream_options".into(), json!({"include_usage": true}));
     if let Some(most) = request.max_tokens {
@@ -39,8 +45,35 @@ pub(super) fn body(request: &ChatRequest, model: &str) -> Result<Value, Failure>
         if let Some(choice) = &request.tool_choice {
             body.insert("tool_choice".into(), tool_choice(choice));
         }
+        if let Some(parallel) = request.parallel_tool_calls {
+            body.insert("parallel_tool_calls".into(), parallel.into());
+        }
+    }
+    if let Some(thinking) = &request.thinking {
+        add_thinking(&mut body, thinking);
+    }
+    if request.raw {
+        in_legacy_words(&mut body);
     }
     Ok(Value::Object(body))
+}
+
+/// What the legacy completions name differently (<https://platform.openai.com/docs/api-reference/completions/create>).
+fn in_legacy_words(body: &mut Body) {
+    let top = body.remove("top_logprobs");
+    if body.remove("logprobs").is_some() {
+        body.insert("logprobs".into(), top.unwrap_or_else(|| 0.into()));
+    }
+}
+
+/// `chat_template_kwargs` is vLLM's and SGLang's, and `enable_thinking` what the templates of models that can be told look at.
+fn add_thinking(body: &mut Body, thinking: &Thinking) {
+    if let Some(enabled) = thinking.enabled {
+        body.insert("chat_template_kwargs".into(), json!({"enable_thinking": enabled}));
+    }
+    if !thinking.effort.is_empty() {
+        body.insert("reasoning_effort".into(), thinking.effort.as_str().into());
+    }
 }
 
 fn messages(request: &ChatRequest) -> Value {
@@ -178,6 +211,40 @@ mod tests {
             body(&request, "m").unwrap(),
             json!({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": true, "stream_options": {"include_usage": true}})
         );
+    }
+
+    #[test]
+    fn a_raw_input_is_sent_as_the_legacy_completions_want_it() {
+        let request = ChatRequest {
+            raw: true,
+            prompt_tokens: vec![5, 6],
+            sampling: Some(Sampling {
+                logprobs: true,
+                top_logprobs: 2,
+                ..Sampling::default()
+            }),
+            ..ChatRequest::default()
+        };
+        assert_eq!(
+            body(&request, "m").unwrap(),
+            json!({"model": "m", "prompt": [5, 6], "stream": true, "stream_options": {"include_usage": true}, "logprobs": 2})
+        );
+    }
+
+    #[test]
+    fn thinking_is_told_in_the_words_of_servers_that_can_be_told() {
+        let request = ChatRequest {
+            prompt: "hi".to_owned(),
+            thinking: Some(Thinking {
+                enabled: Some(false),
+                effort: "low".to_owned(),
+                budget: 0,
+            }),
+            ..ChatRequest::default()
+        };
+        let body = body(&request, "m").unwrap();
+        assert_eq!(body["chat_template_kwargs"], json!({"enable_thinking": false}));
+        assert_eq!(body["reasoning_effort"], "low");
     }
 
     #[test]

@@ -24,6 +24,8 @@ struct Choice {
     index: u32,
     #[serde(default)]
     delta: Option<Delta>,
+    /// The legacy completions'.
+    text: Option<String>,
     finish_reason: Option<String>,
     /// vLLM's: the stop string that was met, or a token's id.
     stop_reason: Option<Value>,
@@ -57,6 +59,27 @@ struct FunctionPiece {
 #[derive(Deserialize)]
 struct Logprobs {
     content: Option<Vec<Logprob>>,
+    /// The legacy completions': the tokens of the text, and their log probabilities.
+    tokens: Option<Vec<String>>,
+    #[serde(rename = "token_logprobs")]
+    values: Option<Vec<Option<f32>>>,
+}
+
+impl Logprobs {
+    /// One for each token, however the server told them.
+    fn each(self) -> Vec<Logprob> {
+        let legacy = |tokens: Vec<String>| {
+            let values = self.values.unwrap_or_default().into_iter().map(Option::unwrap_or_default);
+            let each = tokens.into_iter().zip(values).map(|(token, value)| Logprob {
+                token,
+                value,
+                bytes: None,
+                top: Vec::new(),
+            });
+            each.collect()
+        };
+        self.content.or_else(|| self.tokens.map(legacy)).unwrap_or_default()
+    }
 }
 
 #[derive(Deserialize)]
@@ -165,8 +188,8 @@ impl Told {
                 ..base.clone()
             });
         }
-        let logprobs = choice.logprobs.and_then(|logprobs| logprobs.content).unwrap_or_default();
-        let text = delta.content.unwrap_or_default();
+        let logprobs = choice.logprobs.map(Logprobs::each).unwrap_or_default();
+        let text = delta.content.or(choice.text).unwrap_or_default();
         if !text.is_empty() || !logprobs.is_empty() {
             entry(Entry {
                 token: text,

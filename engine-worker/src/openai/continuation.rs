@@ -54,6 +54,9 @@ impl Made {
         if chat.n > 1 {
             return Err(cannot("with several choices"));
         }
+        if !chat.prompt_tokens.is_empty() {
+            return Err(cannot("to an input of tokens"));
+        }
         if chat.response_format.as_ref().is_some_and(|format| format.format.is_some()) {
             return Err(cannot("whose text must have a shape"));
         }
@@ -77,6 +80,10 @@ impl Made {
 
     /// Asks for the rest only. Says false if there is none: all tokens that were asked for have been made.
     pub(super) fn write(&self, body: &mut Value) -> bool {
+        // A raw input is continued by itself, longer by what was made.
+        if let Some(Value::String(prompt)) = body.get_mut("prompt") {
+            prompt.push_str(&self.text);
+        }
         let left = body["max_tokens"].as_u64().map(|most| most.saturating_sub(self.tokens.into()));
         if let Some(left) = left {
             body["max_tokens"] = left.into();

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use proto::v1::{EmbedRequest, EmbedResponse, Embedding, Failure, Model, Reason, Usage};
+use proto::v1::{ChatRequest, EmbedRequest, EmbedResponse, Embedding, Failure, Model, Reason, Usage};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{Continues, Error, Settings, failure::of_status, relay};
+use super::{Continues, Error, Settings, ask, failure::of_status, relay};
 
 /// The most bytes of a list of models.
 const MODELS_BYTES: usize = 4 * 1024 * 1024;
@@ -41,6 +41,11 @@ struct ListedModel {
     owned_by: String,
     /// vLLM's and SGLang's.
     max_model_len: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    count: u32,
 }
 
 #[derive(Deserialize)]
@@ -105,6 +110,30 @@ impl Upstream {
         self.with_key(self.client.post(self.at("chat/completions")).json(body))
     }
 
+    /// A request for a streamed continuation of a raw input.
+    pub(super) fn complete(&self, body: &serde_json::Value) -> RequestBuilder {
+        self.with_key(self.client.post(self.at("completions")).json(body))
+    }
+
+    /// The length of an input in tokens, where the server counts: vLLM's `/tokenize`, which stands beside its `/v1`
+    /// (<https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html>). `None` if it does not.
+    pub(super) async fn count(&self, request: &ChatRequest, model: &Model) -> Option<u32> {
+        if !model.continuation {
+            return None; // not vLLM
+        }
+        if request.raw && !request.prompt_tokens.is_empty() {
+            return u32::try_from(request.prompt_tokens.len()).ok();
+        }
+        let mut url = self.base.join("..").ok()?;
+        url = url.join("tokenize").ok()?;
+        let mut body = ask::body(request, &model.id).ok()?;
+        for streams in ["stream", "stream_options"] {
+            body.as_object_mut()?.remove(streams);
+        }
+        let counted: Counted = self.fetch(self.client.post(url).json(&body), MODELS_BYTES).await.ok()?;
+        Some(counted.count)
+    }
+
     /// The models that it serves.
     ///
     /// # Errors
@@ -128,11 +157,16 @@ impl Upstream {
     /// # Errors
     /// It refuses, or answers with something else.
     pub(super) async fn embed(&self, request: EmbedRequest) -> Result<EmbedResponse, Failure> {
-        let body = json!({"model": request.model, "input": request.inputs, "encoding_format": "float"});
+        let ids: Vec<&[u32]> = request.token_inputs.iter().map(|tokens| tokens.ids.as_slice()).collect();
+        let input = if ids.is_empty() { json!(request.inputs) } else { json!(ids) };
+        let mut body = json!({"model": request.model, "input": input, "encoding_format": "float"});
+        if request.dimensions > 0 {
+            body["dimensions"] = request.dimensions.into();
+        }
         let vectors: Vectors = self
             .fetch(self.client.post(self.at("embeddings")).json(&body), VECTORS_BYTES)
             .await?;
-        let mut embeddings = vec![Embedding::default(); request.inputs.len()];
+        let mut embeddings = vec![Embedding::default(); request.inputs.len() + ids.len()];
         for vector in vectors.data {
             if let Some(place) = embeddings.get_mut(vector.index) {
                 place.values = unit(vector.embedding);

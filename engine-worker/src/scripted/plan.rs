@@ -71,7 +71,7 @@ impl Plan {
                 "the script asks for a fault, and UNBROKEN_SCRIPT_FAULTS is not set",
             ));
         }
-        let prompt_tokens = messages.iter().map(|message| words(&message.text)).sum();
+        let prompt_tokens = prompt_tokens(&messages);
         let (tokens, reason) = length(chat, &directive, prompt_tokens, settings)?;
         let sampling = chat.sampling.clone().unwrap_or_default();
         let oracle = match directive.id {
@@ -301,17 +301,30 @@ fn length(chat: &ChatRequest, directive: &Directive, prompt_tokens: u32, setting
     })
 }
 
-/// The conversation, with `prompt` as its last message.
-fn messages(chat: &ChatRequest) -> Vec<Message> {
+/// The conversation, with `prompt` as its last message. The tokens of a raw input are its words.
+pub(super) fn messages(chat: &ChatRequest) -> Vec<Message> {
     let mut messages = chat.messages.clone();
-    if !chat.prompt.is_empty() {
-        messages.push(Message {
-            role: Role::User.into(),
-            text: chat.prompt.clone(),
-            ..Message::default()
-        });
+    for text in [chat.prompt.clone(), spelled(&chat.prompt_tokens)] {
+        if !text.is_empty() {
+            messages.push(Message {
+                role: Role::User.into(),
+                text,
+                ..Message::default()
+            });
+        }
     }
     messages
+}
+
+/// The script's tokens of a conversation.
+pub(super) fn prompt_tokens(messages: &[Message]) -> u32 {
+    messages.iter().map(|message| words(&message.text)).sum()
+}
+
+/// Ids of tokens as a text of as many words.
+pub(super) fn spelled(ids: &[u32]) -> String {
+    let words: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    words.join(" ")
 }
 
 fn last_said(messages: &[Message]) -> &str {

@@ -3,7 +3,7 @@
 use engine_worker::scripted::Settings;
 use proto::v1::{EmbedRequest, Failure, Reason, Sampling, entry::Event};
 
-use crate::harness::{Worker, ask, bounds, seats, whole};
+use crate::harness::{Worker, ask, bounds, said, seats, whole};
 
 #[tokio::test]
 async fn faults_need_the_operators_leave() {
@@ -75,4 +75,38 @@ async fn vectors_have_length_one_and_hang_on_their_text() {
     assert!((length - 1.0).abs() < 1e-5);
     let status = client.embed(embed(&[])).await.unwrap_err();
     assert_eq!(Failure::from_status(&status).param, "inputs");
+    let ids = |ids: &[u32]| EmbedRequest {
+        token_inputs: vec![proto::v1::Tokens { ids: ids.to_vec() }],
+        ..EmbedRequest::default()
+    };
+    let embedded = client.embed(ids(&[5, 6, 7])).await.unwrap().into_inner();
+    assert_eq!((embedded.embeddings.len(), embedded.usage.unwrap().prompt_tokens), (1, 3));
+    let cut = EmbedRequest {
+        dimensions: 8,
+        ..ids(&[5])
+    };
+    assert_eq!(Failure::from_status(&client.embed(cut).await.unwrap_err()).param, "dimensions");
+}
+
+#[tokio::test]
+async fn an_input_is_counted_as_the_answer_to_it_will_say() {
+    let worker = Worker::scripted(&seats(1), bounds());
+    let mut client = worker.client().await;
+    let mut asked = said("a", "[[script id=r tokens=2]] four words of it");
+    asked.request.as_mut().unwrap().messages.push(proto::v1::Message {
+        text: "and a message before".to_owned(),
+        ..proto::v1::Message::default()
+    });
+    let request = proto::v1::CountTokensRequest {
+        request: asked.request.clone(),
+    };
+    let counted = client.count_tokens(request).await.unwrap().into_inner();
+    let answer = whole(client.generate(asked).await.unwrap().into_inner()).await;
+    let Event::Finished(finished) = answer.terminal() else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(finished.usage.unwrap().prompt_tokens, counted.prompt_tokens);
+    assert!(!counted.estimated && counted.prompt_tokens == 11, "{counted:?}");
+    let nothing = client.count_tokens(proto::v1::CountTokensRequest::default()).await.unwrap_err();
+    assert_eq!(Failure::from_status(&nothing).param, "messages");
 }

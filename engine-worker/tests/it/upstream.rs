@@ -111,6 +111,8 @@ fn upstream(does: Does) -> (String, Arc<Seen>) {
     let router = Router::new()
         .route("/v1/models", get(move || async move { Json(models) }))
         .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(chat))
+        .route("/tokenize", post(|| async { Json(json!({"count": 11})) }))
         .route("/v1/embeddings", post(embeddings))
         .with_state(Server {
             does: Arc::new(does),
@@ -420,4 +422,38 @@ async fn a_server_that_is_not_known_to_continue_a_text_is_not_asked_to() {
     let refused = exchange.end(1).await.refused.clone().unwrap();
     assert_eq!((refused.reason(), refused.param.as_str()), (Reason::Unsupported, "resume"));
     assert_eq!(*seen.body.lock(), Value::Null);
+}
+
+#[tokio::test]
+async fn a_raw_input_is_continued_by_the_legacy_completions() {
+    let chunk =
+        |text: &str| event(&json!({"choices": [{"index": 0, "text": text, "logprobs": {"tokens": [text], "token_logprobs": [-0.5]}}]}));
+    let end = event(&json!({"choices": [{"index": 0, "text": "", "finish_reason": "length"}]}));
+    let sent = [chunk(" upon"), chunk(" a"), end, DONE.to_owned()].concat();
+    let (worker, seen) = worker(Does::Streams(vec![sent.into_bytes()])).await;
+    let mut request = said("a", "Once");
+    request.request.as_mut().unwrap().raw = true;
+    let got = whole(worker.client().await.generate(request).await.unwrap().into_inner()).await;
+    assert_eq!((got.text().as_str(), got.tokens()), (" upon a", 2));
+    assert!((got.entries[0].logprobs[0].logprob + 0.5).abs() < f32::EPSILON);
+    let body = seen.body.lock();
+    assert_eq!((body["prompt"].as_str(), body.get("messages")), (Some("Once"), None));
+}
+
+#[tokio::test]
+async fn an_input_is_counted_by_vllm_and_estimated_elsewhere() {
+    let counted = async |continues| {
+        let settings = Settings {
+            upstream_continues: continues,
+            ..Settings::default()
+        };
+        let (worker, _) = worker_with(Does::Streams(Vec::new()), settings).await;
+        let request = proto::v1::CountTokensRequest {
+            request: said("a", "four bytes a token").request,
+        };
+        let counted = worker.client().await.count_tokens(request).await.unwrap().into_inner();
+        (counted.prompt_tokens, counted.estimated)
+    };
+    assert_eq!(counted(engine_worker::openai::Continues::Vllm).await, (11, false));
+    assert_eq!(counted(engine_worker::openai::Continues::No).await, (9, true));
 }

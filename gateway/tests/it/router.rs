@@ -5,9 +5,9 @@ use std::{net::SocketAddr, pin::Pin};
 use chassis::{drain::Drain, listen::listen};
 use futures_util::{Stream, StreamExt as _};
 use proto::v1::{
-    AnswerSummary, CancelChatRequest, CancelChatResponse, ChatCommand, ChatRequest, ChatResponse, ChoiceEnd, EmbedRequest, EmbedResponse,
-    Embedding, Entry, Failure, FinishReason, Finished, Head, ListAnswersRequest, Load, Model, Reason, ResumeChatRequest, RouterStatus,
-    Usage, WatchStatusRequest, WorkerState, WorkerStatus,
+    AnswerSummary, CancelChatRequest, CancelChatResponse, ChatCommand, ChatRequest, ChatResponse, ChoiceEnd, CountTokensRequest,
+    CountTokensResponse, EmbedRequest, EmbedResponse, Embedding, Entry, Failure, FinishReason, Finished, Head, ListAnswersRequest, Load,
+    Model, Reason, ResumeChatRequest, RouterStatus, Usage, WatchStatusRequest, WorkerState, WorkerStatus,
     chat_command::Command,
     chat_service_server::{ChatService, ChatServiceServer},
     entry::Event,
@@ -289,6 +289,14 @@ impl ChatService for Service {
                 prompt_tokens: 3,
                 ..Usage::default()
             }),
+        }))
+    }
+
+    async fn count_tokens(&self, _: Request<CountTokensRequest>) -> Result<Response<CountTokensResponse>, Status> {
+        Ok(Response::new(CountTokensResponse {
+            model: MODEL.to_owned(),
+            prompt_tokens: 7,
+            estimated: false,
         }))
     }
 

@@ -22,6 +22,8 @@ const MAX_TOP_LOGPROBS: u32 = 20;
 const MAX_SCHEMA_BYTES: usize = 64 * 1024;
 /// Bytes of a name: an id, a model, a tenant, a fingerprint.
 const MAX_NAME_BYTES: usize = 256;
+/// Tokens of a raw input: more than any context holds.
+const MAX_PROMPT_TOKENS: usize = 1 << 20;
 /// Bytes of all texts together: half of what a message of the mesh may take.
 pub(crate) const MAX_TEXT_BYTES: usize = proto::MAX_DECODED_MESSAGE / 2;
 
@@ -42,7 +44,33 @@ pub(crate) fn check(request: &ChatRequest) -> Result<(), Failure> {
     if let Some(format) = &request.response_format {
         self::format(format)?;
     }
+    raw(request)?;
     tools(request)
+}
+
+/// An input to the letter has nothing around it.
+fn raw(request: &ChatRequest) -> Result<(), Failure> {
+    if !request.raw {
+        let stray = !request.prompt_tokens.is_empty();
+        return if stray {
+            Err(Failure::invalid("prompt_tokens", "prompt_tokens needs raw"))
+        } else {
+            Ok(())
+        };
+    }
+    if request.prompt.is_empty() == request.prompt_tokens.is_empty() {
+        return Err(Failure::invalid("prompt", "raw needs either prompt or prompt_tokens"));
+    }
+    within("prompt_tokens", request.prompt_tokens.len() as u64, 0, MAX_PROMPT_TOKENS as u64)?;
+    let around = [
+        ("messages", request.messages.is_empty()),
+        ("tools", request.tools.is_empty()),
+        ("conversation_id", request.conversation_id.is_empty()),
+    ];
+    match around.into_iter().find(|(_, empty)| !empty) {
+        Some((field, _)) => Err(Failure::invalid(field, format!("raw takes no {field}"))),
+        None => Ok(()),
+    }
 }
 
 fn names(request: &ChatRequest) -> Result<(), Failure> {
@@ -76,7 +104,7 @@ fn names(request: &ChatRequest) -> Result<(), Failure> {
 }
 
 fn messages(request: &ChatRequest) -> Result<(), Failure> {
-    if request.prompt.is_empty() && request.messages.is_empty() {
+    if request.prompt.is_empty() && request.messages.is_empty() && request.prompt_tokens.is_empty() {
         return Err(Failure::invalid(
             "messages",
             "there is nothing to answer: messages (or prompt) must not be empty",
@@ -232,10 +260,10 @@ fn ranged(field: &str, value: Option<f32>, least: f32, most: f32) -> Result<(), 
     }
 }
 
-/// Fills in what the caller left open: the prompt becomes the last message, one choice is one choice, and the seed is fixed, so
+/// Fills in what the caller left open: the prompt becomes the last message unless it is raw, one choice is one choice, and the seed is fixed, so
 /// that a worker that goes on with the answer draws as the first one would have.
 pub(crate) fn complete(request: &mut ChatRequest, seed: u64) {
-    if !request.prompt.is_empty() {
+    if !request.prompt.is_empty() && !request.raw {
         let text = std::mem::take(&mut request.prompt);
         request.messages.push(Message {
             role: Role::User.into(),
@@ -330,6 +358,16 @@ mod tests {
             })),
             refused("response_format.grammar")
         );
+        assert_eq!(asks(|request| request.prompt_tokens = vec![1]), refused("prompt_tokens"));
+        assert_eq!(
+            asks(|request| (request.raw, request.prompt_tokens) = (true, vec![1])),
+            refused("prompt"),
+            "one input, not two"
+        );
+        assert_eq!(
+            asks(|request| (request.raw, request.messages) = (true, vec![Message::default()])),
+            refused("messages")
+        );
         assert_eq!(
             asks(|request| request.tool_choice = Some(proto::v1::ToolChoice {
                 mode: ToolMode::Named.into(),
@@ -337,6 +375,18 @@ mod tests {
             })),
             refused("tool_choice.name")
         );
+    }
+
+    #[test]
+    fn a_raw_prompt_stays_as_it_is() {
+        let mut request = ChatRequest {
+            prompt: "hi".to_owned(),
+            raw: true,
+            ..ChatRequest::default()
+        };
+        check(&request).unwrap();
+        complete(&mut request, 7);
+        assert_eq!((request.messages.len(), request.prompt.as_str()), (0, "hi"));
     }
 
     #[test]

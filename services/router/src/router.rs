@@ -10,6 +10,7 @@
 mod admit;
 mod adopt;
 mod clocks;
+mod count;
 mod embed;
 mod hand_over;
 mod leaving;

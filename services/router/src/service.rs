@@ -5,8 +5,8 @@ use std::{pin::Pin, sync::Arc};
 use chassis::trace::TRACEPARENT;
 use futures_util::{Stream, stream};
 use proto::v1::{
-    AnswerSummary, CancelChatRequest, CancelChatResponse, ChatCommand, ChatRequest, EmbedRequest, EmbedResponse, ListAnswersRequest,
-    ResumeChatRequest, RouterStatus, WatchStatusRequest, chat_service_server::ChatService,
+    AnswerSummary, CancelChatRequest, CancelChatResponse, ChatCommand, ChatRequest, CountTokensRequest, CountTokensResponse, EmbedRequest,
+    EmbedResponse, ListAnswersRequest, ResumeChatRequest, RouterStatus, WatchStatusRequest, chat_service_server::ChatService,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -76,6 +76,10 @@ impl ChatService for Service {
 
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
         Ok(Response::new(self.router.embed(request.into_inner()).await?))
+    }
+
+    async fn count_tokens(&self, request: Request<CountTokensRequest>) -> Result<Response<CountTokensResponse>, Status> {
+        Ok(Response::new(self.router.count_tokens(request.into_inner()).await?))
     }
 }
 

@@ -186,6 +186,12 @@ impl Workers {
             .collect()
     }
 
+    /// Of the ready workers that serve a model which fits, the one with the least to do: for calls that are no answers.
+    pub(crate) fn least_loaded(&self, fits: impl Fn(&Model) -> bool) -> Option<Arc<Worker>> {
+        let serves = |worker: &Arc<Worker>| worker.with_models(|models| models.iter().any(&fits));
+        self.ready().into_iter().filter(serves).min_by_key(|worker| worker.outstanding())
+    }
+
     /// The names of those that are stopping and still have answers of this router.
     pub(crate) fn draining(&self) -> Vec<u64> {
         let list = self.list.read();

@@ -105,6 +105,7 @@ impl Record {
     pub(super) fn forget_messages(&self) {
         if let Some(asked) = self.asked.lock().as_mut() {
             asked.prompt = String::new();
+            asked.prompt_tokens = Vec::new();
             asked.messages = Vec::new();
             asked.tools = Vec::new();
             asked.response_format = None;

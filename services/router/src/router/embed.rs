@@ -6,7 +6,6 @@ use proto::v1::{EmbedRequest, EmbedResponse, Failure, Reason};
 use tokio::time::timeout;
 
 use super::Router;
-use crate::worker::Worker;
 
 /// Texts of one request.
 const MAX_INPUTS: usize = 2048;
@@ -19,8 +18,9 @@ impl Router {
     /// # Errors
     /// The request is wrong, no worker can do it, or the worker failed.
     pub(crate) async fn embed(self: &Arc<Self>, mut request: EmbedRequest) -> Result<EmbedResponse, Failure> {
-        if request.inputs.is_empty() || request.inputs.len() > MAX_INPUTS {
-            let message = format!("inputs has {} texts; it must have 1 to {MAX_INPUTS}", request.inputs.len());
+        let inputs = request.inputs.len() + request.token_inputs.len();
+        if inputs == 0 || inputs > MAX_INPUTS {
+            let message = format!("inputs has {inputs} texts; it must have 1 to {MAX_INPUTS}");
             return Err(Failure::invalid("inputs", message));
         }
         if self.drain.is_draining() {
@@ -28,13 +28,7 @@ impl Router {
         }
         let model = self.workers.resolve(&request.model, |model| model.embeddings)?;
         model.as_ref().clone_into(&mut request.model);
-        let serves = |worker: &Arc<Worker>| worker.with_models(|models| models.iter().any(|one| one.embeddings && *one.id == *model));
-        let worker = self
-            .workers
-            .ready()
-            .into_iter()
-            .filter(serves)
-            .min_by_key(|worker| worker.outstanding());
+        let worker = self.workers.least_loaded(|one| one.embeddings && *one.id == *model);
         let unavailable = || Failure::new(Reason::Unavailable, format!("no worker that serves the model {model:?} is ready"));
         let worker = worker.ok_or_else(unavailable)?;
         let seats = worker.take_seats(1);

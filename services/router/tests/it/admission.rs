@@ -1,6 +1,6 @@
 //! Who waits, who is refused, and whose turn it is.
 
-use proto::v1::{EmbedRequest, Failure, Reason};
+use proto::v1::{CountTokensRequest, EmbedRequest, Failure, Reason};
 
 use crate::{
     fake_worker::{FakeWorker, text},
@@ -118,4 +118,19 @@ async fn vectors_come_from_a_worker_that_makes_them() {
     assert_eq!((response.model.as_str(), response.embeddings.len()), ("m", 2));
     let failure = Failure::from_status(&client.embed(request(&[])).await.unwrap_err());
     assert_eq!(failure.param, "inputs");
+}
+
+#[tokio::test]
+async fn a_worker_counts_the_tokens_of_an_input_and_makes_nothing() {
+    let worker = FakeWorker::start(&["m"], 2);
+    let mesh = mesh(&[&worker], &[]).await;
+    let mut client = mesh.client.clone();
+    let request = |prompt: &str| CountTokensRequest {
+        request: Some(ask(prompt)),
+    };
+    let counted = client.count_tokens(request("four")).await.unwrap().into_inner();
+    assert_eq!((counted.model.as_str(), counted.prompt_tokens, counted.estimated), ("m", 4, true));
+    assert!(!worker.has_seen().await);
+    let failure = Failure::from_status(&client.count_tokens(request("")).await.unwrap_err());
+    assert_eq!(failure.param, "messages");
 }

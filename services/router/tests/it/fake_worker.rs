@@ -9,9 +9,9 @@ use std::{
 
 use futures_util::{Stream, StreamExt as _, stream};
 use proto::v1::{
-    AbortRequest, AbortResponse, AttachRequest, ChoiceEnd, EmbedRequest, EmbedResponse, Embedding, EngineCommand, Entry, Failure,
-    FinishReason, GenerateRequest, GenerateResponse, Head, ListModelsRequest, ListModelsResponse, Load, Model, Reason, Usage, WarmResponse,
-    WatchLoadRequest,
+    AbortRequest, AbortResponse, AttachRequest, ChoiceEnd, CountTokensRequest, CountTokensResponse, EmbedRequest, EmbedResponse, Embedding,
+    EngineCommand, Entry, Failure, FinishReason, GenerateRequest, GenerateResponse, Head, ListModelsRequest, ListModelsResponse, Load,
+    Model, Reason, Usage, WarmResponse, WatchLoadRequest,
     engine_command::Command,
     engine_service_server::{EngineService, EngineServiceServer},
 };
@@ -324,6 +324,15 @@ impl EngineService for Service {
             model: request.model,
             embeddings: request.inputs.iter().map(|_| Embedding { values: vec![1.0] }).collect(),
             usage: Some(Usage::default()),
+        }))
+    }
+
+    async fn count_tokens(&self, request: Request<CountTokensRequest>) -> Result<Response<CountTokensResponse>, Status> {
+        let request = request.into_inner().request.unwrap();
+        Ok(Response::new(CountTokensResponse {
+            prompt_tokens: u32::try_from(request.prompt.len()).unwrap(),
+            model: request.model,
+            estimated: true,
         }))
     }
 
