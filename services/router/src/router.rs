@@ -50,6 +50,9 @@ use crate::{
     workers::Workers,
 };
 
+/// The epoch of a first writer.
+const FIRST_EPOCH: u32 = 1;
+
 /// The router.
 pub(crate) struct Router {
     pub(crate) settings: Settings,
@@ -139,7 +142,12 @@ impl Router {
     ///
     /// # Errors
     /// The request is wrong, or cannot be served now.
-    pub(crate) fn start(self: &Arc<Self>, mut request: ChatRequest) -> Result<Arc<Answer>, Failure> {
+    pub(crate) fn start(self: &Arc<Self>, request: ChatRequest) -> Result<Arc<Answer>, Failure> {
+        self.start_in(request, FIRST_EPOCH)
+    }
+
+    /// The same for an answer whose first writer is in this epoch.
+    fn start_in(self: &Arc<Self>, mut request: ChatRequest, epoch: u32) -> Result<Arc<Answer>, Failure> {
         request::check(&request)?;
         if let Some(answer) = self.repeated(&request)? {
             return Ok(answer);
@@ -153,7 +161,7 @@ impl Router {
         if request.stream_id.is_empty() {
             request.stream_id = format!("ans_{}", id.simple());
         }
-        let answer = Arc::new(self.answer(request, &model)?);
+        let answer = Arc::new(self.answer(request, &model, epoch)?);
         if let Some(first) = self.shelve(&answer)? {
             repeat::same(&first, &answer.principal, &answer.fingerprint)?;
             return Ok(first);
@@ -235,11 +243,11 @@ impl Router {
     }
 
     /// A new answer to this request.
-    fn answer(&self, mut request: ChatRequest, model: &str) -> Result<Answer, Failure> {
+    fn answer(&self, mut request: ChatRequest, model: &str, epoch: u32) -> Result<Answer, Failure> {
         model.clone_into(&mut request.model);
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let created_ms = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX);
-        self.answer_of(request, created_ms, 1)
+        self.answer_of(request, created_ms, epoch)
     }
 
     /// An answer that was started then, and whose writer is in this epoch.

@@ -42,7 +42,7 @@ impl Store {
         check::name("stream_id", &request.stream_id)?;
         check::name("owner", &request.owner)?;
         if request.epoch == 0 {
-            return Err(Failure::invalid("epoch", "epoch is 0; the epoch that is to end was expected, from 1").into());
+            return self.claim_beginning(request).await;
         }
         let Some(next) = request.epoch.checked_add(1) else {
             return Err(Failure::invalid("epoch", "epoch is the last that there is").into());
@@ -71,22 +71,41 @@ impl Store {
         }
         if taken > 0 {
             session.commit().await?;
-            return Ok(ClaimAnswerResponse { won: true, epoch: next });
+            return Ok(self.claimed_in(next, true));
         }
-        let row = session
-            .row(
-                "SELECT epoch, owner FROM claims WHERE stream_id = $1",
-                Params::of_the_mesh([(&request.stream_id).into()]),
+        let (epoch, owner) = holder(&mut *session, &request.stream_id).await?;
+        Ok(self.claimed_in(epoch, epoch == next && owner == request.owner))
+    }
+
+    /// Whether the caller may begin an answer: if nobody has claimed it, if the caller has, or if whoever has lets its lease pass. The
+    /// last goes on in an epoch of its own, which shuts out the one before.
+    async fn claim_beginning(&self, request: &ClaimAnswerRequest) -> Result<ClaimAnswerResponse, Fault> {
+        let now = now_ms();
+        let lapsed = if self.knows_orphans() { self.lease_before(now) } else { 0 };
+        let mut session = self.database.write().await?;
+        let taken = session
+            .run(
+                "UPDATE claims SET epoch = CASE WHEN owner = $2 THEN epoch ELSE epoch + 1 END, owner = $2, claimed_ms = $3
+                WHERE stream_id = $1 AND (owner = $2 OR claimed_ms < $4)",
+                Params::of_the_mesh([(&request.stream_id).into(), (&request.owner).into(), now.into(), lapsed.into()]),
             )
             .await?;
-        let (epoch, owner) = match row {
-            Some(row) => (row.count(0)?, row.text(1)?),
-            None => (FIRST_EPOCH, String::new()),
-        };
-        Ok(ClaimAnswerResponse {
-            won: epoch == next && owner == request.owner,
-            epoch,
-        })
+        if taken == 0 {
+            session
+                .run(
+                    "INSERT INTO claims (stream_id, epoch, owner, claimed_ms) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+                    Params::of_the_mesh([(&request.stream_id).into(), FIRST_EPOCH.into(), (&request.owner).into(), now.into()]),
+                )
+                .await?;
+        }
+        let (epoch, owner) = holder(&mut *session, &request.stream_id).await?;
+        session.commit().await?;
+        Ok(self.claimed_in(epoch, owner == request.owner))
+    }
+
+    fn claimed_in(&self, epoch: u32, won: bool) -> ClaimAnswerResponse {
+        let lease_ms = u32::try_from(self.lease.as_millis()).unwrap_or(u32::MAX);
+        ClaimAnswerResponse { won, epoch, lease_ms }
     }
 
     /// Saves what an answer has so far. One that is closed, or further on in the same epoch, stays as it is. One that the store does not
@@ -178,6 +197,20 @@ impl Store {
             answer.entries = orphans::entries(&mut *session, scope, stream_id).await?;
         }
         Ok(answer)
+    }
+}
+
+/// The epoch that was claimed and who has it, or the first and nobody.
+async fn holder(session: &mut dyn Session, stream_id: &str) -> Result<(u32, String), Fault> {
+    let row = session
+        .row(
+            "SELECT epoch, owner FROM claims WHERE stream_id = $1",
+            Params::of_the_mesh([stream_id.into()]),
+        )
+        .await?;
+    match row {
+        Some(row) => Ok((row.count(0)?, row.text(1)?)),
+        None => Ok((FIRST_EPOCH, String::new())),
     }
 }
 

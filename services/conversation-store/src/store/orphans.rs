@@ -53,6 +53,11 @@ impl Store {
         now.saturating_add(i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX))
     }
 
+    /// When a lease began that is over now, likewise.
+    pub(super) fn lease_before(&self, now: i64) -> i64 {
+        now.saturating_sub(i64::try_from(self.lease.as_millis()).unwrap_or(i64::MAX))
+    }
+
     /// Whether every router that lives has had the time to renew its leases since the store began.
     pub(super) fn knows_orphans(&self) -> bool {
         self.born.elapsed() >= self.lease

@@ -1,5 +1,7 @@
 //! Claims and checkpoints: one writer at a time, and nothing that an older one says counts.
 
+use std::time::{Duration, Instant};
+
 use proto::v1::{
     ChatRequest, CheckpointRequest, ChoiceEnd, ClaimAnswerRequest, ClaimAnswerResponse, GetAnswerRequest, Reason, ResumePoint, Role,
     StoredAnswer,
@@ -11,6 +13,7 @@ crate::contract![
     of_many_claimers_one_wins,
     a_claim_is_for_the_last_epoch_that_the_store_or_the_router_knows,
     a_winner_that_did_not_hear_it_wins_again,
+    of_many_routers_one_begins_an_answer_and_the_next_one_only_after_its_lease,
     a_checkpoint_of_an_ended_epoch_is_refused,
     a_late_checkpoint_changes_nothing,
     a_background_answer_is_kept_with_all_that_it_needs_to_go_on,
@@ -42,18 +45,46 @@ async fn of_many_claimers_one_wins(stage: Stage) {
 
 async fn a_claim_is_for_the_last_epoch_that_the_store_or_the_router_knows(stage: Stage) {
     let mut client = stage.client();
-    let outcome = |won, epoch| ClaimAnswerResponse { won, epoch };
+    let outcome = |won, epoch| ClaimAnswerResponse { won, epoch, lease_ms: 300 };
     assert_eq!(claim(&mut client, 1, "x").await, outcome(true, 2));
     assert_eq!(claim(&mut client, 1, "y").await, outcome(false, 2), "it has ended");
     assert_eq!(claim(&mut client, 2, "y").await, outcome(true, 3));
     assert_eq!(claim(&mut client, 7, "x").await, outcome(true, 8), "the store has missed some");
     assert_eq!(claim(&mut client, 3, "y").await, outcome(false, 8));
-    let none = ClaimAnswerRequest {
-        stream_id: "a".to_owned(),
-        epoch: 0,
-        owner: "x".to_owned(),
+}
+
+async fn of_many_routers_one_begins_an_answer_and_the_next_one_only_after_its_lease(stage: Stage) {
+    let mut client = stage.client();
+    let calls = (0..16).map(|n| {
+        let mut client = stage.client();
+        async move { (n, claim(&mut client, 0, &format!("router {n}")).await) }
+    });
+    let claims = at_once(calls).await;
+    let winners: Vec<_> = claims.iter().filter(|(_, claim)| claim.won).collect();
+    assert!(winners.len() == 1 && claims.iter().all(|(_, claim)| claim.epoch == 1), "{claims:?}");
+    let winner = format!("router {}", winners[0].0);
+    let lease = Duration::from_millis(claims[0].1.lease_ms.into());
+
+    // As long as it claims again, nobody else has it.
+    let until = Instant::now() + lease * 4;
+    while Instant::now() < until {
+        let renewed = Instant::now();
+        assert!(claim(&mut client, 0, &winner).await.won);
+        let other = claim(&mut client, 0, "other").await;
+        assert!(!other.won || renewed.elapsed() >= lease, "{other:?}");
+        if other.won {
+            break; // this machine was too slow to renew in time
+        }
+    }
+    let next = loop {
+        let next = claim(&mut client, 0, "next").await;
+        if next.won {
+            break next;
+        }
     };
-    assert_eq!(failure(&client.claim_answer(none).await.unwrap_err()).param, "epoch");
+    assert!(next.epoch >= 2, "{next:?}");
+    let late = claim(&mut client, 1, &winner).await;
+    assert!(!late.won, "its epoch has ended: {late:?}");
 }
 
 async fn a_winner_that_did_not_hear_it_wins_again(stage: Stage) {

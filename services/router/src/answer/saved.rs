@@ -33,9 +33,31 @@ pub(super) struct Saved {
     /// Whether the store knows what was asked.
     asked: bool,
     refusals: u32,
+    /// When its beginning was claimed last, beside the first time; and how often that is to be.
+    claimed: Option<Instant>,
+    claim_again: Option<Duration>,
 }
 
 impl Answer {
+    /// Whether its beginning is to be claimed again: its name is one that a client chose, so somebody else could begin it too.
+    pub(crate) fn is_claim_due(&self, now: Instant) -> bool {
+        if self.fingerprint.is_empty() {
+            return false;
+        }
+        let state = self.state.lock();
+        let since = state.saved.claimed.unwrap_or(self.started);
+        !matches!(state.phase, Phase::Ended) && now >= since + state.saved.claim_again.unwrap_or(RENEW)
+    }
+
+    /// Its beginning is this router's for so long.
+    pub(crate) fn claim_kept(&self, lease_ms: u32, now: Instant) {
+        let mut state = self.state.lock();
+        state.saved.claimed = Some(now);
+        if lease_ms > 0 {
+            state.saved.claim_again = Some(Duration::from_millis(lease_ms.into()) / RENEWALS);
+        }
+    }
+
     /// Whether it is to be saved now.
     pub(crate) fn is_unsaved(&self, now: Instant) -> bool {
         let state = self.state.lock();

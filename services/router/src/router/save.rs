@@ -1,10 +1,11 @@
 //! Saving answers while they run, so that what was said is not lost with both copies of a journal: one task for all, never on the way
-//! of a token, and not at all while the store is away.
+//! of a token, and not at all while the store is away. The same task keeps the claims of answers whose names clients chose
+//! ([`super::repeat`]).
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use proto::v1::Reason;
+use proto::v1::{ClaimAnswerRequest, Reason};
 use tokio::time::{Instant, sleep};
 
 use super::Router;
@@ -27,13 +28,34 @@ impl Router {
                 continue;
             }
             let now = Instant::now();
-            let mut due = self.running();
-            due.retain(|answer| answer.is_owned() && answer.is_unsaved(now));
-            let saved = stream::iter(due).for_each_concurrent(AT_ONCE, |answer| self.save(&store, answer));
+            let mut running = self.running();
+            running.retain(|answer| answer.is_owned());
+            let keyed: Vec<_> = running.iter().filter(|answer| answer.is_claim_due(now)).cloned().collect();
+            let claimed = stream::iter(keyed).for_each_concurrent(AT_ONCE, |answer| self.keep_claim(&store, answer));
+            tokio::select! {
+                () = self.over.cancelled() => return,
+                () = claimed => {}
+            }
+            running.retain(|answer| answer.is_unsaved(now));
+            let saved = stream::iter(running).for_each_concurrent(AT_ONCE, |answer| self.save(&store, answer));
             tokio::select! {
                 () = self.over.cancelled() => return,
                 () = saved => {}
             }
+        }
+    }
+
+    /// Claims the beginning of an answer again, so that no other router begins it too.
+    async fn keep_claim(&self, store: &Store, answer: Arc<Answer>) {
+        let claim = ClaimAnswerRequest {
+            stream_id: answer.id.to_string(),
+            epoch: 0,
+            owner: self.name.clone(),
+        };
+        match store.claim(claim).await {
+            Ok(claimed) if claimed.won => answer.claim_kept(claimed.lease_ms, Instant::now()),
+            Ok(_) => self.let_go(&answer),
+            Err(failure) => tracing::debug!(stream_id = %answer.id, %failure, "the claim could not be kept"),
         }
     }
 

@@ -171,6 +171,46 @@ async fn a_first_start_under_a_chosen_name_asks_the_workers_and_then_begins() {
 }
 
 #[tokio::test]
+async fn of_two_routers_that_are_brought_one_key_at_once_one_begins_and_the_other_reads() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), crate::fake_store::FakeStore::start());
+    let flags = ["--store", &store.address];
+    let meshes = [mesh(&[&worker], &flags).await, mesh(&[&worker], &flags).await];
+    let exchanges = [meshes[0].exchange().await, meshes[1].exchange().await];
+    for (mesh, exchange) in meshes.iter().zip(&exchanges) {
+        mesh.until(|status| status.store_up).await;
+        exchange.start(1, keyed(b"a")).await;
+    }
+    let asked = [attached(&worker).await, attached(&worker).await];
+    for (_, line) in &asked {
+        line.refuse(Failure::new(Reason::NotFound, "no such answer")).await;
+    }
+    let making = worker.started().await;
+    let [mut first, mut second] = exchanges;
+    let (told, first_lost) = tokio::select! {
+        told = first.next() => (told, true),
+        told = second.next() => (told, false),
+    };
+    assert_eq!(told.refused.unwrap().reason(), Reason::Unavailable, "to be asked again");
+    let (mut loser, mut winner) = if first_lost { (first, second) } else { (second, first) };
+    making.line.head(1).await;
+    making.line.tokens(0, 2).await;
+    assert!(winner.next().await.head.is_some());
+    assert!(!worker.has_seen().await, "it is begun once");
+
+    loser.start(2, keyed(b"a")).await;
+    let (_, line) = attached(&worker).await;
+    tell_of(&line, keyed(b"a")).await;
+    assert!(matches!(worker.seen().await, Seen::Own(..)));
+    line.tokens(0, 3).await;
+    line.finish(3).await;
+    loser.next().await.head.unwrap();
+    assert_eq!(text_of(&loser.whole(2, 0).await), text(3));
+    making.line.tokens(2, 3).await;
+    making.line.finish(3).await;
+    assert_eq!(text_of(&winner.whole(1, 0).await), text(3));
+}
+
+#[tokio::test]
 async fn a_start_whose_reader_goes_while_the_workers_are_asked_is_not_left_running() {
     let worker = FakeWorker::start(&["m"], 4);
     let mesh = mesh(&[&worker], &["--gateway-grace", "50ms"]).await;

@@ -30,6 +30,8 @@ pub(crate) struct Held {
     pub(crate) sent: BTreeMap<String, u32>,
     /// The epochs that were claimed.
     pub(crate) claims: Vec<ClaimAnswerRequest>,
+    /// Who was the first to claim the beginning of an answer.
+    pub(crate) begun_by: BTreeMap<String, String>,
     /// What another router has claimed before.
     pub(crate) claimed_by_others: u32,
     pub(crate) checkpoints: Vec<CheckpointRequest>,
@@ -184,8 +186,12 @@ impl ConversationService for Service {
 
     async fn claim_answer(&self, request: Request<ClaimAnswerRequest>) -> Result<Response<ClaimAnswerResponse>, Status> {
         let request = request.into_inner();
-        let others = self.held.borrow().claimed_by_others;
-        let (won, epoch) = if others > request.epoch {
+        let held = self.held.borrow().clone();
+        let others = held.claimed_by_others;
+        let begun = held.begun_by.get(&request.stream_id).is_some_and(|owner| *owner != request.owner);
+        let (won, epoch) = if request.epoch == 0 {
+            (!begun, 1)
+        } else if others > request.epoch {
             (false, others)
         } else {
             (true, request.epoch + 1)
@@ -194,9 +200,14 @@ impl ConversationService for Service {
             if won && let Some(answer) = held.answers.get_mut(&request.stream_id) {
                 (answer.epoch, answer.orphan) = (epoch, false);
             }
-            held.claims.push(request);
+            if request.epoch == 0 {
+                held.begun_by.entry(request.stream_id).or_insert(request.owner);
+            } else {
+                held.claims.push(request);
+            }
         });
-        Ok(Response::new(ClaimAnswerResponse { won, epoch }))
+        let lease_ms = 300;
+        Ok(Response::new(ClaimAnswerResponse { won, epoch, lease_ms }))
     }
 
     async fn checkpoint(&self, request: Request<CheckpointRequest>) -> Result<Response<CheckpointResponse>, Status> {

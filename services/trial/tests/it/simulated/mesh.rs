@@ -109,6 +109,7 @@ impl Mesh {
                 tokio::spawn(async move { engine_worker::run(settings, host, drain).await.unwrap() });
             }
             _ => {
+                self.kept().begin();
                 let service = ConversationServiceServer::new(self.store.clone());
                 let services = chassis::grpc::Services::new(proto::FILE_DESCRIPTOR_SET).unwrap().with(service);
                 tokio::spawn(async move { services.serve(host, drain).await.unwrap() });

@@ -1,35 +1,99 @@
 //! A conversation store that only remembers: the real one works on threads, for which a clock that jumps does not wait. What it
-//! remembers outlives its deaths, as a database does.
+//! remembers outlives its deaths, as a database does. It knows leases as the real one does: what is not saved in time is an orphan, but
+//! for one lease after its start it knows of none.
 
 use std::{
     collections::BTreeMap,
     pin::Pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::{Stream, stream};
 use proto::v1::{
     ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse,
-    Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest, DeleteConversationResponse, FindKeyRequest,
-    FinishTurnsRequest, FinishTurnsResponse, GetAnswerRequest, GetConversationRequest, ListConversationsRequest, ListKeysRequest,
-    ListMessagesRequest, ListOrphansRequest, ListRequestsRequest, ListRevocationsRequest, ListRevocationsResponse, LoggedRequest,
-    NoteKeyUsesRequest, NoteKeyUsesResponse, RenameConversationRequest, RevokeKeyRequest, StoredAnswer, StoredMessage, TakeTicketRequest,
-    TakeTicketResponse, conversation_service_server::ConversationService,
+    Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest, DeleteConversationResponse, Failure,
+    FindKeyRequest, FinishTurnsRequest, FinishTurnsResponse, GetAnswerRequest, GetConversationRequest, ListConversationsRequest,
+    ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest, ListRevocationsRequest, ListRevocationsResponse,
+    LoggedRequest, NoteKeyUsesRequest, NoteKeyUsesResponse, Principal, Reason, RenameConversationRequest, RevokeKeyRequest, StoredAnswer,
+    StoredMessage, TakeTicketRequest, TakeTicketResponse, conversation_service_server::ConversationService,
 };
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
+
+/// How long an answer counts as made after it was saved: the real store's default.
+const LEASE: Duration = Duration::from_secs(15);
 
 /// What it remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     conversations: BTreeMap<String, Vec<StoredMessage>>,
     answers: BTreeMap<String, StoredAnswer>,
-    /// Epochs that were claimed, and by whom.
-    claims: BTreeMap<String, (u32, String)>,
+    /// When the leases of those that run began.
+    leases: BTreeMap<String, Instant>,
+    claims: BTreeMap<String, Claim>,
     /// Answers whose turn was closed more than once, with another outcome.
     twice: Vec<String>,
+    /// When it was started last.
+    born: Option<Instant>,
+}
+
+/// An epoch that was claimed.
+#[derive(Debug)]
+struct Claim {
+    epoch: u32,
+    owner: String,
+    when: Instant,
 }
 
 impl Kept {
+    /// It is started, once more.
+    pub(crate) fn begin(&mut self) {
+        self.born = Some(Instant::now());
+    }
+
+    fn knows_orphans(&self) -> bool {
+        self.born.is_some_and(|born| born.elapsed() >= LEASE)
+    }
+
+    fn is_orphan(&self, answer: &StoredAnswer) -> bool {
+        let lapsed = self.leases.get(&answer.stream_id).is_none_or(|since| since.elapsed() >= LEASE);
+        answer.state == "running" && lapsed && self.knows_orphans()
+    }
+
+    fn epoch(&self, stream_id: &str) -> u32 {
+        self.claims.get(stream_id).map_or(1, |claim| claim.epoch)
+    }
+
+    /// Takes the epoch after this one; 0: begins an answer.
+    fn claim(&mut self, ClaimAnswerRequest { stream_id, epoch, owner }: ClaimAnswerRequest) -> ClaimAnswerResponse {
+        let (now, may_lapse) = (Instant::now(), self.knows_orphans());
+        let claim = self.claims.entry(stream_id).or_insert_with(|| Claim {
+            epoch: 1,
+            owner: if epoch == 0 { owner.clone() } else { String::new() },
+            when: now,
+        });
+        let won = if epoch == 0 && claim.owner == owner {
+            claim.when = now;
+            true
+        } else if epoch == 0 && may_lapse && claim.when.elapsed() >= LEASE {
+            (claim.epoch, claim.when) = (claim.epoch + 1, now);
+            claim.owner.clone_from(&owner);
+            true
+        } else if epoch > 0 && claim.epoch <= epoch {
+            (claim.epoch, claim.when) = (epoch + 1, now);
+            claim.owner.clone_from(&owner);
+            true
+        } else {
+            epoch > 0 && claim.epoch == epoch + 1 && claim.owner == owner
+        };
+        ClaimAnswerResponse {
+            won,
+            epoch: claim.epoch,
+            lease_ms: u32::try_from(LEASE.as_millis()).unwrap(),
+        }
+    }
+
     /// Answers that were closed once more, and otherwise: a router's second delivery of the same turn is no harm.
     pub(crate) fn twice(&self) -> Vec<String> {
         self.twice.clone()
@@ -71,13 +135,16 @@ impl ConversationService for Store {
         let messages = messages.ok_or_else(|| Status::not_found("no such conversation"))?;
         let before = messages.iter().filter(|message| message.stream_id != request.stream_id);
         let history = before.filter_map(|stored| stored.message.clone()).collect();
+        let stream_id = request.stream_id.clone();
         kept.answers.entry(request.stream_id.clone()).or_insert_with(|| StoredAnswer {
             stream_id: request.stream_id,
             state: "running".to_owned(),
             epoch: 1,
             conversation_id: request.conversation_id,
+            principal: Some(Principal::default()),
             ..StoredAnswer::default()
         });
+        kept.leases.entry(stream_id).or_insert_with(Instant::now);
         Ok(Response::new(BeginTurnResponse { history }))
     }
 
@@ -85,7 +152,7 @@ impl ConversationService for Store {
         let mut kept = self.0.lock().unwrap();
         let mut closed = 0;
         for turn in request.into_inner().turns {
-            if kept.claims.get(&turn.stream_id).is_some_and(|(epoch, _)| turn.epoch < *epoch) {
+            if turn.epoch < kept.epoch(&turn.stream_id) {
                 continue; // another router has taken the answer over
             }
             let known = kept.answers.get(&turn.stream_id).filter(|answer| answer.state != "running");
@@ -98,9 +165,11 @@ impl ConversationService for Store {
                 continue;
             }
             closed += 1;
+            let saved = kept.answers.get(&turn.stream_id).and_then(|answer| answer.message.clone());
+            let message = turn.message.or(saved); // one that was interrupted keeps what was saved of it
             if let Some(messages) = kept.conversations.get_mut(&turn.conversation_id) {
                 messages.push(StoredMessage {
-                    message: turn.message.clone(),
+                    message: message.clone(),
                     stream_id: turn.stream_id.clone(),
                     state: turn.state.clone(),
                     ..StoredMessage::default()
@@ -110,7 +179,7 @@ impl ConversationService for Store {
                 stream_id: turn.stream_id.clone(),
                 state: turn.state,
                 epoch: turn.epoch,
-                message: turn.message,
+                message,
                 usage: turn.usage,
                 finish_reason: turn.finish_reason,
                 conversation_id: turn.conversation_id,
@@ -122,30 +191,51 @@ impl ConversationService for Store {
     }
 
     async fn claim_answer(&self, request: Request<ClaimAnswerRequest>) -> Result<Response<ClaimAnswerResponse>, Status> {
-        let request = request.into_inner();
-        let mut kept = self.0.lock().unwrap();
-        let (epoch, owner) = kept.claims.entry(request.stream_id).or_insert_with(|| (1, String::new()));
-        let next = request.epoch + 1;
-        if *epoch < next {
-            *epoch = next;
-            owner.clone_from(&request.owner);
-        }
-        let won = *epoch == next && *owner == request.owner;
-        Ok(Response::new(ClaimAnswerResponse { won, epoch: *epoch }))
+        Ok(Response::new(self.0.lock().unwrap().claim(request.into_inner())))
     }
 
-    async fn checkpoint(&self, _: Request<CheckpointRequest>) -> Result<Response<CheckpointResponse>, Status> {
-        Ok(Response::new(CheckpointResponse::default()))
+    async fn checkpoint(&self, request: Request<CheckpointRequest>) -> Result<Response<CheckpointResponse>, Status> {
+        let request = request.into_inner();
+        let mut kept = self.0.lock().unwrap();
+        if request.epoch < kept.epoch(&request.stream_id) {
+            return Err(Failure::new(Reason::Conflict, "epoch has ended").into());
+        }
+        let position = request.position;
+        let answer = kept.answers.get_mut(&request.stream_id);
+        let answer = answer.ok_or_else(|| Status::from(Failure::new(Reason::NotFound, "no such answer")))?;
+        if answer.state == "running" {
+            (answer.epoch, answer.position, answer.message) = (request.epoch, position, request.message);
+            if request.release {
+                kept.leases.remove(&request.stream_id);
+            } else {
+                kept.leases.insert(request.stream_id, Instant::now());
+            }
+        }
+        let lease_ms = u32::try_from(LEASE.as_millis()).unwrap();
+        Ok(Response::new(CheckpointResponse { position, lease_ms }))
     }
 
     async fn get_answer(&self, request: Request<GetAnswerRequest>) -> Result<Response<StoredAnswer>, Status> {
         let kept = self.0.lock().unwrap();
-        let answer = kept.answers.get(&request.into_inner().stream_id).cloned();
-        Ok(Response::new(answer.ok_or_else(|| Status::not_found("no such answer"))?))
+        let stream_id = request.into_inner().stream_id;
+        let known = kept.answers.get(&stream_id).ok_or_else(|| Status::not_found("no such answer"))?;
+        Ok(Response::new(StoredAnswer {
+            orphan: kept.is_orphan(known),
+            epoch: known.epoch.max(kept.epoch(&stream_id)),
+            ..known.clone()
+        }))
     }
 
     async fn list_orphans(&self, _: Request<ListOrphansRequest>) -> Result<Response<Self::ListOrphansStream>, Status> {
-        Ok(Response::new(Box::pin(stream::iter(Vec::new()))))
+        let kept = self.0.lock().unwrap();
+        let orphans: Vec<_> = kept
+            .answers
+            .values()
+            .filter(|answer| kept.is_orphan(answer))
+            .cloned()
+            .map(Ok)
+            .collect();
+        Ok(Response::new(Box::pin(stream::iter(orphans))))
     }
 
     async fn list_requests(&self, _: Request<ListRequestsRequest>) -> Result<Response<Self::ListRequestsStream>, Status> {
