@@ -5,19 +5,19 @@ use std::sync::Arc;
 use axum::{
     Router,
     middleware::{from_fn, from_fn_with_state},
-    routing::{get, post},
 };
 use chassis::drain::Drain;
 use http::StatusCode;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     Error, Settings,
     clients::Clients,
-    door::{cancel, chat, completions, conversations, embeddings, health, messages, models, page, simple, ws},
+    door::{cancel, chat, completions, conversations, docs, embeddings, health, messages, models, page, simple, ws},
     failure::Refusal,
     identity::Identity,
     metrics::Metrics,
-    stack,
+    openapi, stack,
 };
 
 /// What the doors share. Cloning shares.
@@ -70,37 +70,49 @@ impl App {
     }
 }
 
+/// The doors for those whose right to it was judged, with what each says of itself for the document at `/openapi.json`.
+fn doors() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(completions::create))
+        .routes(routes!(models::list))
+        .routes(routes!(models::one))
+        .routes(routes!(embeddings::create))
+        .routes(routes!(messages::create))
+        .routes(routes!(chat::stream))
+        .routes(routes!(simple::by_prompt))
+        .routes(routes!(simple::by_prompt_too))
+        .routes(routes!(simple::by_message))
+        .routes(routes!(ws::open))
+        .routes(routes!(cancel::cancel))
+        .routes(routes!(conversations::create, conversations::list))
+        .routes(routes!(conversations::read, conversations::rename, conversations::delete))
+        .routes(routes!(conversations::messages))
+}
+
+/// These are everybody's: they tell nothing of any principal.
+fn everybodys() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(health::health))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(docs::document))
+        .routes(routes!(docs::browse))
+        .routes(routes!(page::page))
+}
+
+/// What all doors say of themselves.
+pub(crate) fn document() -> utoipa::openapi::OpenApi {
+    doors().merge(everybodys()).into_openapi()
+}
+
 /// All routes with the stack around them.
 ///
 /// # Errors
 /// A setting is wrong.
 pub(crate) fn routes(app: App) -> Result<Router, Error> {
     let cors = stack::cors(&app.settings().cors_origins).map_err(Error::Origin)?;
-    let doors = Router::new()
-        .route("/v1/chat/completions", post(completions::create))
-        .route("/v1/chat/completions/stream", get(simple::by_prompt))
-        .route("/v1/messages", post(messages::create))
-        .route("/v1/chat/stream", get(chat::stream))
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{*id}", get(models::one))
-        .route("/v1/embeddings", post(embeddings::create))
-        .route("/v1/streams/{id}/cancel", post(cancel::cancel))
-        .route("/stream", get(simple::by_prompt))
-        .route("/chat", post(simple::by_message))
-        .route("/ws/chat", get(ws::open))
-        .route("/conversations", post(conversations::create).get(conversations::list))
-        .route(
-            "/conversations/{id}",
-            get(conversations::read).patch(conversations::rename).delete(conversations::delete),
-        )
-        .route("/conversations/{id}/messages", get(conversations::messages))
-        .route_layer(from_fn_with_state(app.clone(), stack::identify));
-    let routes = doors
-        // These are everybody's: they tell nothing of any principal.
-        .route("/health", get(health::health))
-        .route("/ready", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .route("/", get(page::page))
+    let doors = doors().route_layer(from_fn_with_state(app.clone(), stack::identify));
+    let routes = Router::from(doors.merge(everybodys()))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this address"))
         .method_not_allowed_fallback(async || {
             Refusal::new(
@@ -110,6 +122,7 @@ pub(crate) fn routes(app: App) -> Result<Router, Error> {
             )
         })
         .with_state(app)
+        .layer(from_fn(messages::in_its_words))
         .layer(from_fn(stack::receive));
     Ok(match cors {
         Some(cors) => routes.layer(cors),

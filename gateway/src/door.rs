@@ -5,6 +5,7 @@ pub(crate) mod cancel;
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod conversations;
+pub(crate) mod docs;
 pub(crate) mod embeddings;
 pub(crate) mod health;
 pub(crate) mod messages;
@@ -14,10 +15,15 @@ pub(crate) mod simple;
 mod whole;
 pub(crate) mod ws;
 
-use axum::response::{IntoResponse as _, Response};
-use http::{HeaderValue, StatusCode, header};
+use axum::{
+    Json,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderValue, StatusCode};
 use proto::v1::{ChatRequest, DisconnectPolicy, Failure, Head, Reason, Usage};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::{
     account::Account,
@@ -194,9 +200,8 @@ fn within(name: &str, value: Option<f64>, range: std::ops::RangeInclusive<f64>) 
 }
 
 /// A whole answer as one object, with the answer's name in the head.
-fn whole_object(head: &Head, object: &Value) -> Response {
-    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    let mut response = (json, object.to_string()).into_response();
+fn whole_object(head: &Head, object: &impl Serialize) -> Response {
+    let mut response = Json(object).into_response();
     if let Ok(stream_id) = HeaderValue::from_str(&head.stream_id) {
         response.headers_mut().insert(STREAM_ID, stream_id);
     }
@@ -204,14 +209,43 @@ fn whole_object(head: &Head, object: &Value) -> Response {
 }
 
 /// Usage as OpenAI writes it.
-fn usage(usage: Usage) -> Value {
-    json!({
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
-        "prompt_tokens_details": { "cached_tokens": usage.cached_tokens },
-        "completion_tokens_details": { "reasoning_tokens": usage.reasoning_tokens },
-    })
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Usage)]
+pub(crate) struct UsageOut {
+    prompt_tokens: u32,
+    /// Of all choices.
+    completion_tokens: u32,
+    total_tokens: u64,
+    prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
+}
+
+/// What the prompt's tokens were.
+#[derive(Debug, Serialize, ToSchema)]
+struct PromptDetails {
+    /// Found in the KV cache.
+    cached_tokens: u32,
+}
+
+/// What the answer's tokens were.
+#[derive(Debug, Serialize, ToSchema)]
+struct CompletionDetails {
+    /// Thought.
+    reasoning_tokens: u32,
+}
+
+fn usage(usage: Usage) -> UsageOut {
+    UsageOut {
+        prompt_tokens: usage.prompt_tokens,
+        completion_tokens: usage.completion_tokens,
+        total_tokens: u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
+        prompt_tokens_details: PromptDetails {
+            cached_tokens: usage.cached_tokens,
+        },
+        completion_tokens_details: CompletionDetails {
+            reasoning_tokens: usage.reasoning_tokens,
+        },
+    }
 }
 
 /// What a client is told of an answer that somebody ended.

@@ -8,19 +8,50 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use proto::v1::{Failure, Reason};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-/// Why a request is not answered.
-#[derive(Debug)]
+/// Why a request is not answered. Its response bears it as an extension, for doors that say it in other words.
+#[derive(Clone, Debug)]
 pub(crate) struct Refusal(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     status: StatusCode,
     code: &'static str,
     message: String,
     param: Option<String>,
     retry_after: Option<Duration>,
+    queue_depth: Option<u32>,
+}
+
+/// The name of [`Body`] in the document of the doors.
+pub(crate) const SCHEMA: &str = "Refusal";
+
+/// The body of a refusal.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Refusal)]
+pub(crate) struct Body<'a> {
+    error: ErrorObject<'a>,
+}
+
+/// Why something could not be done.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+struct ErrorObject<'a> {
+    /// For a person.
+    message: &'a str,
+    /// `invalid_request_error` where the request is at fault, `server_error` where not.
+    r#type: &'static str,
+    /// The field at fault.
+    #[schema(required)]
+    param: Option<&'a str>,
+    /// A stable word for the reason.
+    code: &'static str,
+    /// Where the queue is full: how many wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     queue_depth: Option<u32>,
 }
 
@@ -70,21 +101,22 @@ impl Refusal {
 
     /// What the client is told, as in the body's `error`.
     pub(crate) fn object(&self) -> Value {
-        let mut error = json!({
-            "message": self.0.message,
-            "type": kind(self.0.status),
-            "param": self.0.param,
-            "code": self.0.code,
-        });
-        if let Some(depth) = self.0.queue_depth {
-            error["queue_depth"] = depth.into();
+        json!(self.error())
+    }
+
+    fn error(&self) -> ErrorObject<'_> {
+        ErrorObject {
+            message: &self.0.message,
+            r#type: kind(self.0.status),
+            param: self.0.param.as_deref(),
+            code: self.0.code,
+            queue_depth: self.0.queue_depth,
         }
-        error
     }
 }
 
 /// The one table: a reason of the mesh as an HTTP status.
-fn status(reason: Reason) -> StatusCode {
+pub(crate) fn status(reason: Reason) -> StatusCode {
     match reason {
         Reason::Unspecified | Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Reason::InvalidRequest | Reason::ContextLengthExceeded | Reason::Unsupported | Reason::Limit => StatusCode::BAD_REQUEST,
@@ -140,11 +172,12 @@ impl From<tonic::Status> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let body = json!({ "error": self.object() }).to_string();
+        let body = json!(Body { error: self.error() }).to_string();
         let mut response = (self.0.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
         if let Some(seconds) = self.retry_after_seconds() {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -4,7 +4,8 @@
 //! `door` (what it means, and how the answer is written) → `turn` (the answer, whichever router carries it) → `clients` (the
 //! exchanges). Back: `clients/slot` → `turn` → the door's projection → `sse`. For clients that come back: `comeback` (what they say),
 //! `event_id` and `idempotency`; `leave` sends them away when the gateway stops. Beside it: `failure` (what a client is told when
-//! something cannot be done), `account` and `metrics` (what is told to the operator), `json` (what is written per token).
+//! something cannot be done), `account` and `metrics` (what is told to the operator), `openapi` (what the doors say of themselves),
+//! `json` (what is written per token).
 
 mod account;
 mod app;
@@ -19,6 +20,7 @@ mod identity;
 mod json;
 mod leave;
 mod metrics;
+mod openapi;
 mod settings;
 mod sse;
 mod stack;

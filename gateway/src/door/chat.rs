@@ -11,6 +11,7 @@ use axum::{
 use bytes::BytesMut;
 use http::{HeaderMap, Uri};
 use proto::v1::{ChoiceEnd, Entry, FinishReason, Finished, Head, entry::Event};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Opened;
@@ -21,12 +22,26 @@ use crate::{
     comeback::{self, Comeback},
     failure::{Refusal, error_object},
     identity::Caller,
-    json,
+    json, openapi,
     sse::Projection,
     stack::Arrival,
 };
 
-/// The door.
+/// Streams an answer for a browser's `EventSource`.
+///
+/// The events are `lifecycle`, `delta`, `usage`, `error` and `ping`; those of the answer bear ids.
+#[utoipa::path(
+    get,
+    path = "/v1/chat/stream",
+    operation_id = "stream_events",
+    tag = openapi::SIMPLE,
+    params(("q" = String, Query, description = "What the user says."), openapi::Asked, openapi::Comeback),
+    responses(
+        (status = OK, description = "The events.", body = String, content_type = "text/event-stream"),
+        openapi::CameBack,
+        openapi::Refused,
+    ),
+)]
 pub(crate) async fn stream(State(app): State<App>, arrival: Arrival, caller: Caller, uri: Uri, headers: HeaderMap) -> Response {
     let mut account = Account::open(&app, arrival, caller, "events");
     match open(&app, &mut account, &uri, &headers).await {
@@ -81,7 +96,7 @@ fn finished(finished: &Finished, out: &mut BytesMut) {
     event("lifecycle", &json!({ "state": "finished", "finish_reason": reason.as_word() }), out);
 }
 
-fn event(name: &str, data: &Value, out: &mut BytesMut) {
+fn event(name: &str, data: &impl Serialize, out: &mut BytesMut) {
     out.extend_from_slice(b"event: ");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\ndata: ");

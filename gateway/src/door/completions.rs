@@ -1,9 +1,10 @@
 //! `POST /v1/chat/completions`, to OpenAI's wire format (<https://platform.openai.com/docs/api-reference/chat>): [`request`] is what
-//! may be sent, [`chunk`] how an answer streams; this file also writes the one object of an answer that does not.
+//! may be sent, [`chunk`] how an answer streams, [`object`] what one is that does not.
 
 mod chunk;
 mod content;
 mod message;
+mod object;
 mod request;
 mod tool;
 
@@ -11,21 +12,17 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
-use proto::v1::{FinishReason, Head};
-use serde_json::{Value, json};
+use proto::v1::Head;
 
-use self::{chunk::Chunks, request::Completion};
+use self::{chunk::Chunks, object::Answered, request::Completion};
 pub(crate) use self::{
     chunk::error,
     content::TextOr,
     message::{MessageIn, messages},
-    request::{MAX_CHOICES, stops},
+    request::{MAX_CHOICES, stops, top_p},
     tool::{TOOLS, schema},
 };
-use super::{
-    Opened,
-    whole::{self, Choice, Whole},
-};
+use super::{Opened, whole};
 use crate::{
     account::Account,
     app::App,
@@ -33,6 +30,7 @@ use crate::{
     comeback::Comeback,
     failure::Refusal,
     identity::Caller,
+    openapi,
     stack::Arrival,
 };
 
@@ -45,7 +43,22 @@ pub(crate) struct Shape {
     choices: u32,
 }
 
-/// The door.
+/// Answers a conversation.
+///
+/// With `stream`, as `chat.completion.chunk` events and a last `[DONE]`, which comes only after a whole answer.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    operation_id = "complete_chat",
+    tag = openapi::OPENAI,
+    params(openapi::Comeback),
+    request_body = Completion,
+    responses(
+        (status = OK, description = "The answer.", content((Answered = "application/json"), (String = "text/event-stream"))),
+        openapi::CameBack,
+        openapi::BodyRefused,
+    ),
+)]
 pub(crate) async fn create(State(app): State<App>, arrival: Arrival, caller: Caller, request: Request) -> Response {
     let mut account = Account::open(&app, arrival, caller, "completions");
     let (shape, opened) = match admit(&app, &mut account, request).await {
@@ -58,7 +71,7 @@ pub(crate) async fn create(State(app): State<App>, arrival: Arrival, caller: Cal
     };
     let head = answer.head().clone();
     match whole::read(&app, answer, &mut account).await {
-        Ok(whole) => object(&head, whole),
+        Ok(whole) => super::whole_object(&head, &Answered::new(&head, whole)),
         Err(refusal) => account.refuse(refusal).into_response(),
     }
 }
@@ -80,50 +93,4 @@ async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(Sh
 
 fn id(head: &Head) -> String {
     format!("chatcmpl-{}", head.stream_id)
-}
-
-fn object(head: &Head, whole: Whole) -> Response {
-    let choices: Vec<Value> = (0..)
-        .zip(whole.choices)
-        .map(|(index, choice)| choice_object(index, choice))
-        .collect();
-    let mut object = json!({
-        "id": id(head),
-        "object": "chat.completion",
-        "created": head.created,
-        "model": head.model,
-        "choices": choices,
-        "usage": super::usage(whole.usage),
-    });
-    if !head.conversation_id.is_empty() {
-        object["conversation_id"] = head.conversation_id.as_str().into();
-    }
-    super::whole_object(head, &object)
-}
-
-fn choice_object(index: u32, choice: Choice) -> Value {
-    let calls: Vec<Value> = choice
-        .tool_calls
-        .into_iter()
-        .map(|call| json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}))
-        .collect();
-    let only_calls = choice.text.is_empty() && !calls.is_empty();
-    let mut message = json!({
-        "role": "assistant",
-        "content": (!only_calls).then_some(choice.text),
-        "refusal": null,
-    });
-    if !choice.reasoning.is_empty() {
-        message["reasoning_content"] = choice.reasoning.into();
-    }
-    if !calls.is_empty() {
-        message["tool_calls"] = calls.into();
-    }
-    let logprobs = (!choice.logprobs.is_empty()).then(|| chunk::logprobs(&choice.logprobs));
-    json!({
-        "index": index,
-        "message": message,
-        "logprobs": logprobs,
-        "finish_reason": FinishReason::as_word(choice.finish),
-    })
 }

@@ -10,15 +10,16 @@ use proto::v1::{
     Conversation, CreateConversationRequest, DeleteConversationRequest, Failure, GetConversationRequest, ListConversationsRequest,
     ListMessagesRequest, Reason, RenameConversationRequest, Role, StoredMessage,
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tonic::{Status, Streaming};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     app::App,
     body::{self, Query},
     failure::Refusal,
     identity::Caller,
+    openapi,
 };
 
 /// The longest title, in characters.
@@ -28,12 +29,78 @@ const PAGE: u32 = 999;
 /// A page where nothing was said.
 const PAGE_DEFAULT: u32 = 100;
 
-#[derive(Debug, Deserialize)]
+/// A conversation's title.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ConversationTitle)]
 struct Title {
+    #[schema(max_length = 200)]
     title: Option<String>,
 }
 
-/// `POST /conversations`.
+/// A conversation.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Conversation)]
+pub(crate) struct ConversationOut {
+    id: String,
+    /// `conversation`.
+    object: &'static str,
+    /// Empty: none yet.
+    title: String,
+    /// In seconds since 1970.
+    created_at: i64,
+    /// Likewise.
+    updated_at: i64,
+    /// How many messages it has.
+    messages: u32,
+}
+
+/// A message of a conversation.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ConversationMessage)]
+pub(crate) struct MessageOut {
+    id: String,
+    /// `conversation.message`.
+    object: &'static str,
+    /// `system`, `developer`, `user`, `assistant` or `tool`.
+    role: &'static str,
+    content: String,
+    /// In seconds since 1970.
+    created_at: i64,
+    /// The answer that it belongs to.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
+    stream_id: String,
+    /// Of the assistant's: `running`, `finished`, `failed` or `cancelled`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
+    state: String,
+    /// What the assistant thought before.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
+    reasoning_content: String,
+}
+
+/// A part of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct List<T: ToSchema> {
+    /// `list`.
+    object: &'static str,
+    data: Vec<T>,
+    has_more: bool,
+    /// Ask for what comes `after` it.
+    #[schema(required)]
+    last_id: Option<String>,
+}
+
+/// Makes a conversation.
+#[utoipa::path(
+    post,
+    path = "/conversations",
+    operation_id = "create_conversation",
+    tag = openapi::CONVERSATIONS,
+    request_body = Title,
+    responses((status = CREATED, description = "It is made.", body = ConversationOut), openapi::BodyRefused),
+)]
 pub(crate) async fn create(State(app): State<App>, caller: Caller, request: Request) -> Result<Response, Refusal> {
     let title = title(body::json::<Title>(request, app.settings()).await?)?.unwrap_or_default();
     let request = CreateConversationRequest {
@@ -49,8 +116,16 @@ pub(crate) async fn create(State(app): State<App>, caller: Caller, request: Requ
     Ok((StatusCode::CREATED, Json(object(&conversation.into_inner()))).into_response())
 }
 
-/// `GET /conversations?limit=&after=`, the last changed first.
-pub(crate) async fn list(State(app): State<App>, caller: Caller, uri: Uri) -> Result<Json<Value>, Refusal> {
+/// Lists conversations, the last changed first.
+#[utoipa::path(
+    get,
+    path = "/conversations",
+    operation_id = "list_conversations",
+    tag = openapi::CONVERSATIONS,
+    params(Paging),
+    responses((status = OK, description = "A part of them.", body = List<ConversationOut>), openapi::Refused),
+)]
+pub(crate) async fn list(State(app): State<App>, caller: Caller, uri: Uri) -> Result<Json<List<ConversationOut>>, Refusal> {
     let page = Page::of(&uri)?;
     let request = ListConversationsRequest {
         principal: Some(caller.principal().clone()),
@@ -67,8 +142,16 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller, uri: Uri) -> Re
         .await
 }
 
-/// `GET /conversations/{id}`.
-pub(crate) async fn read(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Refusal> {
+/// Reads one, without its messages.
+#[utoipa::path(
+    get,
+    path = "/conversations/{id}",
+    operation_id = "read_conversation",
+    tag = openapi::CONVERSATIONS,
+    params(("id" = String, Path, description = "The conversation's id.")),
+    responses((status = OK, description = "The conversation.", body = ConversationOut), openapi::Refused),
+)]
+pub(crate) async fn read(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<ConversationOut>, Refusal> {
     let request = GetConversationRequest {
         principal: Some(caller.principal().clone()),
         id,
@@ -82,8 +165,21 @@ pub(crate) async fn read(State(app): State<App>, caller: Caller, Path(id): Path<
     Ok(Json(object(&conversation.into_inner())))
 }
 
-/// `GET /conversations/{id}/messages?limit=&after=`, the oldest first.
-pub(crate) async fn messages(State(app): State<App>, caller: Caller, Path(id): Path<String>, uri: Uri) -> Result<Json<Value>, Refusal> {
+/// Lists its messages, the oldest first.
+#[utoipa::path(
+    get,
+    path = "/conversations/{id}/messages",
+    operation_id = "list_messages",
+    tag = openapi::CONVERSATIONS,
+    params(("id" = String, Path, description = "The conversation's id."), Paging),
+    responses((status = OK, description = "A part of them.", body = List<MessageOut>), openapi::Refused),
+)]
+pub(crate) async fn messages(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> Result<Json<List<MessageOut>>, Refusal> {
     let page = Page::of(&uri)?;
     let request = ListMessagesRequest {
         principal: Some(caller.principal().clone()),
@@ -101,13 +197,22 @@ pub(crate) async fn messages(State(app): State<App>, caller: Caller, Path(id): P
         .await
 }
 
-/// `PATCH /conversations/{id}` with a title.
+/// Renames it.
+#[utoipa::path(
+    patch,
+    path = "/conversations/{id}",
+    operation_id = "rename_conversation",
+    tag = openapi::CONVERSATIONS,
+    params(("id" = String, Path, description = "The conversation's id.")),
+    request_body = Title,
+    responses((status = OK, description = "It is renamed.", body = ConversationOut), openapi::BodyRefused),
+)]
 pub(crate) async fn rename(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
     request: Request,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<ConversationOut>, Refusal> {
     let title = title(body::json::<Title>(request, app.settings()).await?)?.unwrap_or_default();
     if title.is_empty() {
         return Err(Refusal::invalid("title", format!("title: expected 1 to {TITLE} characters")));
@@ -126,7 +231,15 @@ pub(crate) async fn rename(
     Ok(Json(object(&conversation.into_inner())))
 }
 
-/// `DELETE /conversations/{id}`.
+/// Deletes it with all its messages.
+#[utoipa::path(
+    delete,
+    path = "/conversations/{id}",
+    operation_id = "delete_conversation",
+    tag = openapi::CONVERSATIONS,
+    params(("id" = String, Path, description = "The conversation's id.")),
+    responses((status = NO_CONTENT, description = "It is deleted."), openapi::Refused),
+)]
 pub(crate) async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
     let request = DeleteConversationRequest {
         principal: Some(caller.principal().clone()),
@@ -159,6 +272,18 @@ fn refusal(status: &Status) -> Refusal {
 }
 
 /// Which part of a list is wanted.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document: [`Page`] reads them by name")]
+struct Paging {
+    /// How many.
+    #[param(minimum = 1, maximum = 999, default = 100)]
+    limit: Option<u32>,
+    /// What comes after the item with this id.
+    after: Option<String>,
+}
+
+/// Which part of a list is wanted.
 struct Page {
     limit: u32,
     after: String,
@@ -180,7 +305,7 @@ impl Page {
         })
     }
 
-    async fn object<T>(&self, mut found: Streaming<T>, object: impl Fn(T) -> (String, Value)) -> Result<Json<Value>, Refusal> {
+    async fn object<T, O: ToSchema>(&self, mut found: Streaming<T>, object: impl Fn(T) -> (String, O)) -> Result<Json<List<O>>, Refusal> {
         let limit = self.limit as usize;
         let (mut data, mut last, mut has_more) = (Vec::new(), None, false);
         while let Some(item) = found.message().await.map_err(|status| refusal(&status))? {
@@ -192,24 +317,27 @@ impl Page {
             last = Some(id);
             data.push(item);
         }
-        Ok(Json(
-            json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last }),
-        ))
+        Ok(Json(List {
+            object: "list",
+            data,
+            has_more,
+            last_id: last,
+        }))
     }
 }
 
-fn object(conversation: &Conversation) -> Value {
-    json!({
-        "id": conversation.id,
-        "object": "conversation",
-        "title": conversation.title,
-        "created_at": conversation.created_ms / 1000,
-        "updated_at": conversation.updated_ms / 1000,
-        "messages": conversation.messages,
-    })
+fn object(conversation: &Conversation) -> ConversationOut {
+    ConversationOut {
+        id: conversation.id.clone(),
+        object: "conversation",
+        title: conversation.title.clone(),
+        created_at: conversation.created_ms / 1000,
+        updated_at: conversation.updated_ms / 1000,
+        messages: conversation.messages,
+    }
 }
 
-fn message_object(stored: StoredMessage) -> Value {
+fn message_object(stored: StoredMessage) -> MessageOut {
     let message = stored.message.unwrap_or_default();
     let role = match message.role() {
         Role::Unspecified | Role::User => "user",
@@ -218,21 +346,14 @@ fn message_object(stored: StoredMessage) -> Value {
         Role::Tool => "tool",
         Role::Developer => "developer",
     };
-    let mut object = json!({
-        "id": stored.id,
-        "object": "conversation.message",
-        "role": role,
-        "content": message.text,
-        "created_at": stored.created_ms / 1000,
-    });
-    if !stored.stream_id.is_empty() {
-        object["stream_id"] = stored.stream_id.into();
+    MessageOut {
+        id: stored.id,
+        object: "conversation.message",
+        role,
+        content: message.text,
+        created_at: stored.created_ms / 1000,
+        stream_id: stored.stream_id,
+        state: stored.state,
+        reasoning_content: message.reasoning,
     }
-    if !stored.state.is_empty() {
-        object["state"] = stored.state.into();
-    }
-    if !message.reasoning.is_empty() {
-        object["reasoning_content"] = message.reasoning.into();
-    }
-    object
 }

@@ -7,25 +7,76 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::v1::{EmbedRequest, Embedding, Tokens};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
 
-use crate::{app::App, body, failure::Refusal, identity::Caller, turn};
+use super::completions::TextOr;
+use crate::{app::App, body, failure::Refusal, identity::Caller, openapi, turn};
 
 /// The most texts in one request, as at OpenAI.
 const INPUTS: usize = 2048;
 
-/// The body.
-#[derive(Debug, Deserialize)]
+/// What is asked.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EmbeddingRequest)]
 struct Embed {
+    /// Empty or missing: the first model that can.
     model: Option<String>,
+    /// A text, several, the token ids of one, or of several: at most 2,048, none of them empty.
+    #[schema(value_type = TextOr<String>)]
     input: Value,
+    /// `float` or `base64`.
     encoding_format: Option<String>,
     dimensions: Option<i64>,
 }
 
-/// The door.
-pub(crate) async fn create(State(app): State<App>, caller: Caller, request: Request) -> Result<Json<Value>, Refusal> {
+/// The vectors, in the order of the texts.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EmbeddingList)]
+pub(crate) struct List {
+    /// `list`.
+    object: &'static str,
+    data: Vec<Item>,
+    model: String,
+    usage: InputUsage,
+}
+
+/// A vector.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Embedding)]
+struct Item {
+    /// `embedding`.
+    object: &'static str,
+    index: u32,
+    embedding: Vector,
+}
+
+/// Numbers, or base64 of little-endian 32-bit floats.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum Vector {
+    Numbers(Vec<f32>),
+    Base64(String),
+}
+
+/// What it took.
+#[derive(Debug, Serialize, ToSchema)]
+struct InputUsage {
+    prompt_tokens: u32,
+    total_tokens: u32,
+}
+
+/// Turns texts into vectors.
+#[utoipa::path(
+    post,
+    path = "/v1/embeddings",
+    operation_id = "embed",
+    tag = openapi::OPENAI,
+    request_body = Embed,
+    responses((status = OK, description = "The vectors.", body = List), openapi::BodyRefused),
+)]
+pub(crate) async fn create(State(app): State<App>, caller: Caller, request: Request) -> Result<Json<List>, Refusal> {
     let embed: Embed = body::json(request, app.settings()).await?;
     let base64 = match embed.encoding_format.as_deref() {
         None | Some("float") => false,
@@ -54,17 +105,19 @@ pub(crate) async fn create(State(app): State<App>, caller: Caller, request: Requ
         dimensions,
     };
     let response = turn::embed(app.clients(), request).await?;
-    let data: Vec<Value> = (0..)
-        .zip(&response.embeddings)
-        .map(|(index, one)| object(index, one, base64))
-        .collect();
     let tokens = response.usage.unwrap_or_default().prompt_tokens;
-    Ok(Json(json!({
-        "object": "list",
-        "data": data,
-        "model": response.model,
-        "usage": { "prompt_tokens": tokens, "total_tokens": tokens },
-    })))
+    Ok(Json(List {
+        object: "list",
+        data: (0..)
+            .zip(response.embeddings)
+            .map(|(index, one)| object(index, one, base64))
+            .collect(),
+        model: response.model,
+        usage: InputUsage {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+        },
+    }))
 }
 
 /// A text, several, the tokens of one, or of several.
@@ -95,18 +148,24 @@ fn inputs(given: Value) -> Option<(Vec<String>, Vec<Tokens>)> {
     (texts.is_empty() || tokens.is_empty()).then_some((texts, tokens))
 }
 
-fn object(index: u32, embedding: &Embedding, base64: bool) -> Value {
+fn object(index: u32, embedding: Embedding, base64: bool) -> Item {
     let vector = if base64 {
         let bytes: Vec<u8> = embedding.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        BASE64_STANDARD.encode(bytes).into()
+        Vector::Base64(BASE64_STANDARD.encode(bytes))
     } else {
-        json!(embedding.values)
+        Vector::Numbers(embedding.values)
     };
-    json!({ "object": "embedding", "index": index, "embedding": vector })
+    Item {
+        object: "embedding",
+        index,
+        embedding: vector,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -10,9 +10,24 @@ use http::{StatusCode, header};
 use proto::v1::{Failure, Reason, RouterStatus, WorkerState, WorkerStatus};
 use serde_json::{Value, json};
 
-use crate::{app::App, clients::Router, failure::Refusal};
+use crate::{
+    app::App,
+    clients::Router,
+    failure::{Body, Refusal},
+    openapi,
+};
 
-/// `GET /health`: 200 if a router, a worker and the store are there, else 503; the body tells which.
+/// Says whether a router, a worker and the store are there, and how each is.
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "health",
+    tag = openapi::OPERATORS,
+    responses(
+        (status = OK, description = "All are there.", body = Object),
+        (status = SERVICE_UNAVAILABLE, description = "One is not: the body tells which.", body = Object),
+    ),
+)]
 pub(crate) async fn health(State(app): State<App>) -> Response {
     let routers: Vec<Value> = app.clients().routers().iter().map(|router| router_object(router)).collect();
     let statuses = app.clients().statuses();
@@ -33,7 +48,14 @@ pub(crate) async fn health(State(app): State<App>) -> Response {
     (status, Json(body)).into_response()
 }
 
-/// `GET /ready`.
+/// Says whether a first chat would be answered.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    operation_id = "ready",
+    tag = openapi::OPERATORS,
+    responses((status = OK, description = "It would.", body = Object), (status = SERVICE_UNAVAILABLE, description = "It would not.", body = Body<'_>)),
+)]
 pub(crate) async fn ready(State(app): State<App>) -> Result<Json<Value>, Refusal> {
     if app.drain().is_draining() {
         return Err(Failure::new(Reason::Draining, "this gateway is stopping").into());
@@ -49,7 +71,14 @@ pub(crate) async fn ready(State(app): State<App>) -> Result<Json<Value>, Refusal
     .into())
 }
 
-/// `GET /metrics`.
+/// Tells the metrics, for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = openapi::OPERATORS,
+    responses((status = OK, description = "In OpenMetrics' text format.", body = String, content_type = "application/openmetrics-text")),
+)]
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
     let depth: u32 = app.clients().statuses().iter().map(|status| status.queue_depth).sum();
     app.metrics().queue_depth.set(i64::from(depth));

@@ -12,11 +12,11 @@ use axum::{
 use bytes::BytesMut;
 use http::{HeaderMap, Uri};
 use proto::v1::{ChatRequest, Entry, FinishReason, Head, entry::Event};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Opened,
+    Opened, UsageOut,
     completions::{MessageIn, error, messages},
     whole::{self, Whole},
 };
@@ -27,12 +27,26 @@ use crate::{
     comeback::{self, Comeback},
     failure::{Refusal, error_object},
     identity::Caller,
-    json,
+    json, openapi,
     sse::Projection,
     stack::{Arrival, STREAM_ID},
 };
 
-/// `GET /stream` and its longer name.
+/// Streams an answer, one event for each token: the simplest door.
+///
+/// With `offset`, which counts the events that were received, it goes on with the answer `stream_id` (or `X-Stream-ID`).
+#[utoipa::path(
+    get,
+    path = "/stream",
+    operation_id = "stream_tokens",
+    tag = openapi::SIMPLE,
+    params(Begin, openapi::Asked, openapi::Comeback),
+    responses(
+        (status = OK, description = "`data: {\"token\":…}` for each token, then `data: [DONE]`.", body = String, content_type = "text/event-stream"),
+        openapi::CameBack,
+        openapi::Refused,
+    ),
+)]
 pub(crate) async fn by_prompt(State(app): State<App>, arrival: Arrival, caller: Caller, uri: Uri, headers: HeaderMap) -> Response {
     let mut account = Account::open(&app, arrival, caller, "stream");
     match open(&app, &mut account, &uri, &headers).await {
@@ -67,9 +81,41 @@ async fn open(app: &App, account: &mut Account, uri: &Uri, headers: &HeaderMap) 
     Ok((opened, comeback.resumable))
 }
 
-/// The body of `POST /chat`.
-#[derive(Debug, Deserialize)]
+/// The same as `/stream`.
+#[utoipa::path(
+    get,
+    path = "/v1/chat/completions/stream",
+    operation_id = "stream_tokens_too",
+    tag = openapi::SIMPLE,
+    params(Begin, openapi::Asked, openapi::Comeback),
+    responses(
+        (status = OK, description = "As of `/stream`.", body = String, content_type = "text/event-stream"),
+        openapi::CameBack,
+        openapi::Refused,
+    ),
+)]
+pub(crate) async fn by_prompt_too(app: State<App>, arrival: Arrival, caller: Caller, uri: Uri, headers: HeaderMap) -> Response {
+    by_prompt(app, arrival, caller, uri, headers).await
+}
+
+/// What begins an answer here, or names one to go on with.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "for the document: the query is read by name")]
+struct Begin {
+    /// What the user says.
+    prompt: Option<String>,
+    /// How many events were received.
+    offset: Option<u32>,
+    /// The answer to go on with.
+    stream_id: Option<String>,
+}
+
+/// What is asked: one message, or all.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = SimpleRequest)]
 struct Chat {
+    /// What the user says; also called `prompt`.
     #[serde(alias = "prompt")]
     message: Option<String>,
     messages: Option<Vec<MessageIn>>,
@@ -82,7 +128,20 @@ struct Chat {
     detach_grace_ms: Option<i64>,
 }
 
-/// `POST /chat`.
+/// Answers one message, or all: for programs of three lines.
+#[utoipa::path(
+    post,
+    path = "/chat",
+    operation_id = "chat",
+    tag = openapi::SIMPLE,
+    params(openapi::Comeback),
+    request_body = Chat,
+    responses(
+        (status = OK, description = "The answer.", content((Answered = "application/json"), (String = "text/event-stream"))),
+        openapi::CameBack,
+        openapi::BodyRefused,
+    ),
+)]
 pub(crate) async fn by_message(State(app): State<App>, arrival: Arrival, caller: Caller, request: Request) -> Response {
     let mut account = Account::open(&app, arrival, caller, "chat");
     let (stream, ids, opened) = match admit(&app, &mut account, request).await {
@@ -142,19 +201,42 @@ impl Chat {
     }
 }
 
-fn object(head: &Head, mut whole: Whole) -> serde_json::Value {
+/// A whole answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SimpleAnswer)]
+struct Answered {
+    stream_id: String,
+    model: String,
+    message: Said,
+    /// `stop`, `length`, `tool_calls` or `content_filter`.
+    finish_reason: &'static str,
+    usage: UsageOut,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
+    conversation_id: String,
+}
+
+/// What the assistant said.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SimpleMessage)]
+struct Said {
+    role: &'static str,
+    content: String,
+}
+
+fn object(head: &Head, mut whole: Whole) -> Answered {
     let choice = whole.choices.drain(..).next().unwrap_or_default();
-    let mut object = json!({
-        "stream_id": head.stream_id,
-        "model": head.model,
-        "message": { "role": "assistant", "content": choice.text },
-        "finish_reason": FinishReason::as_word(choice.finish),
-        "usage": super::usage(whole.usage),
-    });
-    if !head.conversation_id.is_empty() {
-        object["conversation_id"] = head.conversation_id.as_str().into();
+    Answered {
+        stream_id: head.stream_id.clone(),
+        model: head.model.clone(),
+        message: Said {
+            role: "assistant",
+            content: choice.text,
+        },
+        finish_reason: FinishReason::as_word(choice.finish),
+        usage: super::usage(whole.usage),
+        conversation_id: head.conversation_id.clone(),
     }
-    object
 }
 
 /// The projection.

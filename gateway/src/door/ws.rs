@@ -24,7 +24,15 @@ use proto::v1::Entry;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::{incoming::Incoming, outgoing::Events};
-use crate::{account::Account, app::App, failure::Refusal, identity::Caller, leave, stack::Arrival, turn::Answer};
+use crate::{
+    account::Account,
+    app::App,
+    failure::{Body, Refusal},
+    identity::Caller,
+    leave, openapi,
+    stack::Arrival,
+    turn::Answer,
+};
 
 /// The largest message that a client may send, in bytes.
 const MESSAGE: usize = 1024 * 1024;
@@ -37,7 +45,20 @@ const COME_BACK: (u16, &str) = (RESTART, "the gateway restarts: connect again, a
 /// "The message is not of a kind that can be taken."
 const UNSUPPORTED: u16 = 1003;
 
-/// The door.
+/// Chats over a WebSocket, several turns on one socket.
+///
+/// In: `{"prompt": "…"}`, `{"type": "cancel"}`, `{"type": "resume", "stream_id": "…", "after": N}`. Out: `token` for each entry, then `done`,
+/// `cancelled` or `error`.
+#[utoipa::path(
+    get,
+    path = "/ws/chat",
+    operation_id = "open_socket",
+    tag = openapi::SIMPLE,
+    responses(
+        (status = SWITCHING_PROTOCOLS, description = "It speaks WebSocket from here on."),
+        (status = UPGRADE_REQUIRED, description = "The request is none for a WebSocket.", body = Body<'_>),
+    ),
+)]
 pub(crate) async fn open(
     State(app): State<App>,
     arrival: Arrival,

@@ -15,6 +15,7 @@ mod router;
 mod bad_input;
 mod connections;
 mod conversations;
+mod documented;
 mod draining;
 mod golden;
 mod idempotency;

@@ -4,7 +4,9 @@
 
 use bytes::BytesMut;
 use proto::v1::{ChoiceEnd, Entry, FinishReason, Finished, Head, TokenLogprob, ToolCallDelta, entry::Event};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Shape;
 use crate::{failure::error_object, json, sse::Projection};
@@ -140,22 +142,48 @@ pub(crate) fn error(error: &Value, out: &mut BytesMut) {
 }
 
 /// Log probabilities as OpenAI writes them.
-pub(crate) fn logprobs(tokens: &[TokenLogprob]) -> Value {
-    let content: Vec<Value> = tokens
-        .iter()
-        .map(|token| {
-            let mut object = logprob(token);
-            object["top_logprobs"] = token.top.iter().map(logprob).collect();
-            object
-        })
-        .collect();
-    json!({ "content": content, "refusal": null })
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Logprobs {
+    content: Vec<LikelyToken>,
+    #[schema(required)]
+    refusal: Option<Vec<LikelyToken>>,
+}
+
+/// A token, and what might have stood in its place.
+#[derive(Debug, Serialize, ToSchema)]
+struct LikelyToken {
+    #[serde(flatten)]
+    token: Likely,
+    top_logprobs: Vec<Likely>,
+}
+
+/// How likely a token was.
+#[derive(Debug, Serialize, ToSchema)]
+struct Likely {
+    token: String,
+    /// The natural logarithm of its probability.
+    logprob: f32,
+    bytes: Vec<u8>,
 }
 
 /// What OpenAI writes for a token that cannot be.
 const IMPOSSIBLE: f32 = -9999.0;
 
-fn logprob(token: &TokenLogprob) -> Value {
-    let value = if token.logprob.is_finite() { token.logprob } else { IMPOSSIBLE };
-    json!({ "token": token.token, "logprob": value, "bytes": token.bytes })
+pub(crate) fn logprobs(tokens: &[TokenLogprob]) -> Logprobs {
+    let likely = |token: &TokenLogprob| LikelyToken {
+        token: logprob(token),
+        top_logprobs: token.top.iter().map(logprob).collect(),
+    };
+    Logprobs {
+        content: tokens.iter().map(likely).collect(),
+        refusal: None,
+    }
+}
+
+fn logprob(token: &TokenLogprob) -> Likely {
+    Likely {
+        token: token.token.clone(),
+        logprob: if token.logprob.is_finite() { token.logprob } else { IMPOSSIBLE },
+        bytes: token.bytes.clone(),
+    }
 }

@@ -1,5 +1,5 @@
 //! Values that OpenAI's API takes in more than one form: a text or a list of it, a word or an object. Written out as visitors, so
-//! that an error names the field inside them, which serde's untagged enums cannot.
+//! that an error names the field inside them, which serde's untagged enums cannot. (`serde(untagged)` is for the document only.)
 
 use std::{fmt, marker::PhantomData};
 
@@ -7,9 +7,11 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer, value::SeqAccessDeserializer},
 };
+use utoipa::ToSchema;
 
-/// A text, or a list of `T`.
-#[derive(Debug)]
+/// A text, or a list.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
 pub(crate) enum TextOr<T> {
     Text(String),
     List(Vec<T>),
@@ -47,8 +49,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
     }
 }
 
-/// A word, or an object of `T`.
-#[derive(Debug)]
+/// A word, or an object.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
 pub(crate) enum WordOr<T> {
     Word(String),
     Object(T),

@@ -2,6 +2,7 @@
 
 use proto::v1::{Message, Role, ToolCall};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::content::TextOr;
 use crate::failure::Refusal;
@@ -10,33 +11,45 @@ use crate::failure::Refusal;
 const MESSAGES: usize = 4096;
 
 /// A message.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatMessage)]
 pub(crate) struct MessageIn {
+    /// `system`, `developer`, `user`, `assistant` or `tool`.
     role: String,
     content: Option<TextOr<Part>>,
     name: Option<String>,
+    /// What the assistant called in this message.
     tool_calls: Option<Vec<CallIn>>,
+    /// For a `tool` message: the call that it answers.
     tool_call_id: Option<String>,
+    /// What the assistant thought before.
     #[serde(alias = "reasoning")]
     reasoning_content: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A part of what is said.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatPart)]
 pub(crate) struct Part {
+    /// `text`, `input_text`, `output_text` or `refusal`.
     r#type: String,
     text: Option<String>,
     refusal: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A function call.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ToolCall)]
 pub(crate) struct CallIn {
     id: String,
     function: CalledFunction,
 }
 
-#[derive(Debug, Deserialize)]
+/// Which function, and with what.
+#[derive(Debug, Deserialize, ToSchema)]
 struct CalledFunction {
     name: String,
+    /// JSON text.
     arguments: Option<String>,
 }
 

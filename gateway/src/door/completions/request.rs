@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use proto::v1::{ChatRequest, Sampling};
 use serde::Deserialize;
 use serde_json::Number;
+use utoipa::ToSchema;
 
 use super::{
     Shape,
@@ -26,41 +27,80 @@ const STOP_BYTES: usize = 256;
 /// The most biased tokens.
 const BIASES: usize = 1024;
 
-/// The body.
-#[derive(Debug, Deserialize)]
+/// What is asked: OpenAI's fields, and some of ours. Fields that are not here are ignored.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatCompletionRequest)]
 pub(crate) struct Completion {
+    /// Empty or missing: the first model.
     model: Option<String>,
+    #[schema(min_items = 1)]
     messages: Vec<MessageIn>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
+    /// An older name of `max_completion_tokens`.
+    #[schema(minimum = 1, maximum = 1_048_576)]
     max_tokens: Option<i64>,
+    #[schema(minimum = 1, maximum = 1_048_576)]
     max_completion_tokens: Option<i64>,
+    /// How many choices.
+    #[schema(minimum = 1, maximum = 8)]
     n: Option<i64>,
+    #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f64>,
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f64>,
+    /// Ours and vLLM's: keeps this many of the most likely tokens; -1 and 0: all.
+    #[schema(minimum = -1, maximum = 4_294_967_295_i64)]
     top_k: Option<i64>,
+    /// Ours and vLLM's: keeps tokens at least this likely, relative to the most likely one.
+    #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f64>,
+    #[schema(minimum = -2, maximum = 2)]
     frequency_penalty: Option<f64>,
+    #[schema(minimum = -2, maximum = 2)]
     presence_penalty: Option<f64>,
+    /// Ours and vLLM's: divides the logit of a token that was seen.
+    #[schema(minimum = 0.01, maximum = 10)]
     repetition_penalty: Option<f64>,
+    #[schema(value_type = Option<i64>)]
     seed: Option<Number>,
+    /// Texts that end the answer: at most 16, of 1 to 256 bytes.
     stop: Option<TextOr<String>>,
     logit_bias: Option<HashMap<String, f64>>,
     logprobs: Option<bool>,
+    /// Only with `logprobs`.
+    #[schema(minimum = 0, maximum = 20)]
     top_logprobs: Option<i64>,
     response_format: Option<FormatIn>,
     tools: Option<Vec<ToolIn>>,
     tool_choice: Option<WordOr<NamedTool>>,
+    /// Ours: the conversation whose history goes before the messages, and in which the turn is kept.
     conversation_id: Option<String>,
+    /// Ours: what becomes of the answer when its client has gone: `cancel`, `detach` or `background`.
     disconnect: Option<String>,
+    /// Ours: with `detach`, how many milliseconds it goes on.
+    #[schema(minimum = 1, maximum = 1_800_000)]
     detach_grace_ms: Option<i64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct StreamOptions {
+/// How to stream.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct StreamOptions {
     include_usage: Option<bool>,
     /// Ours: the events bear ids, to come back with.
     resumable: Option<bool>,
+}
+
+impl StreamOptions {
+    /// Whether the usage comes in an event of its own.
+    pub(crate) fn include_usage(&self) -> bool {
+        self.include_usage.unwrap_or(false)
+    }
+
+    /// Whether the events bear ids.
+    pub(crate) fn resumable(&self) -> bool {
+        self.resumable.unwrap_or(false)
+    }
 }
 
 impl Completion {
@@ -78,8 +118,8 @@ impl Completion {
         let options = self.stream_options.unwrap_or_default();
         let shape = Shape {
             stream,
-            resumable: options.resumable.unwrap_or(false),
-            include_usage: options.include_usage.unwrap_or(false),
+            resumable: options.resumable(),
+            include_usage: options.include_usage(),
             choices,
         };
         let limit = match self.max_completion_tokens {
@@ -107,16 +147,13 @@ impl Completion {
         if top_logprobs > 0 && self.logprobs != Some(true) {
             return Err(Refusal::invalid("top_logprobs", "top_logprobs: only allowed when logprobs is true"));
         }
-        if self.top_p == Some(0.0) {
-            return Err(Refusal::invalid("top_p", "top_p: expected a number over 0 and up to 1, got 0"));
-        }
         let top_k = match self.top_k {
             Some(-1) => Some(0), // vLLM's way to say "all"
             top_k => whole("top_k", top_k, 0, u32::MAX)?,
         };
         Ok(Sampling {
             temperature: within("temperature", self.temperature, 0.0..=2.0)?,
-            top_p: within("top_p", self.top_p, 0.0..=1.0)?,
+            top_p: top_p(self.top_p)?,
             top_k,
             min_p: within("min_p", self.min_p, 0.0..=1.0)?,
             frequency_penalty: within("frequency_penalty", self.frequency_penalty, -2.0..=2.0)?,
@@ -131,8 +168,17 @@ impl Completion {
     }
 }
 
+/// # Errors
+/// It is not over 0 and up to 1.
+pub(crate) fn top_p(value: Option<f64>) -> Result<Option<f32>, Refusal> {
+    if value == Some(0.0) {
+        return Err(Refusal::invalid("top_p", "top_p: expected a number over 0 and up to 1, got 0"));
+    }
+    within("top_p", value, 0.0..=1.0)
+}
+
 /// A whole number in a range.
-fn whole(name: &str, value: Option<i64>, low: u32, high: u32) -> Result<Option<u32>, Refusal> {
+pub(crate) fn whole(name: &str, value: Option<i64>, low: u32, high: u32) -> Result<Option<u32>, Refusal> {
     let Some(value) = value else { return Ok(None) };
     match u32::try_from(value) {
         Ok(number) if (low..=high).contains(&number) => Ok(Some(number)),
@@ -143,7 +189,8 @@ fn whole(name: &str, value: Option<i64>, low: u32, high: u32) -> Result<Option<u
     }
 }
 
-fn seed(number: &Number) -> Result<u64, Refusal> {
+/// A seed, of which a negative one is as good as any.
+pub(crate) fn seed(number: &Number) -> Result<u64, Refusal> {
     number
         .as_u64()
         .or_else(|| number.as_i64().map(i64::cast_unsigned))
@@ -168,7 +215,8 @@ pub(crate) fn stops(param: &str, stops: Vec<String>) -> Result<Vec<String>, Refu
     }
 }
 
-fn biases(given: &HashMap<String, f64>) -> Result<HashMap<u32, f32>, Refusal> {
+/// What is added to the logits of tokens, by their ids.
+pub(crate) fn biases(given: &HashMap<String, f64>) -> Result<HashMap<u32, f32>, Refusal> {
     if given.len() > BIASES {
         return Err(Refusal::invalid(
             "logit_bias",

@@ -3,6 +3,7 @@
 use proto::v1::{JsonObject, JsonSchema, ResponseFormat, Tool, ToolChoice, ToolMode, response_format::Format};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::content::WordOr;
 use crate::failure::Refusal;
@@ -12,40 +13,55 @@ pub(crate) const TOOLS: usize = 128;
 /// The largest schema, in bytes: it is compiled into a grammar.
 const SCHEMA_BYTES: usize = 64 * 1024;
 
-#[derive(Debug, Deserialize)]
+/// A function that the model may call.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatTool)]
 pub(super) struct ToolIn {
+    /// `function`.
     r#type: String,
     function: Option<FunctionIn>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What it is called, what it does, and what it takes.
+#[derive(Debug, Deserialize, ToSchema)]
 struct FunctionIn {
     name: String,
     description: Option<String>,
+    /// The JSON schema of its arguments.
+    #[schema(value_type = Option<Object>)]
     parameters: Option<Box<RawValue>>,
     strict: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+/// The function that must be called.
+#[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct NamedTool {
     function: FunctionName,
 }
 
-#[derive(Debug, Deserialize)]
+/// Its name.
+#[derive(Debug, Deserialize, ToSchema)]
 struct FunctionName {
     name: String,
 }
 
-#[derive(Debug, Deserialize)]
+/// What shape the text must have.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ResponseFormat)]
 pub(super) struct FormatIn {
+    /// `text`, `json_object`, `json_schema` or, of ours, `grammar`.
     r#type: String,
     json_schema: Option<SchemaIn>,
+    /// In GBNF, llama.cpp's notation.
     grammar: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// JSON that a schema describes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = JsonSchemaFormat)]
 struct SchemaIn {
     name: Option<String>,
+    #[schema(value_type = Option<Object>)]
     schema: Option<Box<RawValue>>,
     strict: Option<bool>,
 }

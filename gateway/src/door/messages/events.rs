@@ -3,9 +3,10 @@
 use bytes::BytesMut;
 use http::StatusCode;
 use proto::v1::{ChoiceEnd, Entry, Finished, Head, ToolCallDelta, Usage, entry::Event};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{error, id, stop, usage};
+use super::{error::error, id, object::usage, stop};
 use crate::{failure::Refusal, json, sse::Projection};
 
 /// Writes the events. What an entry becomes depends on the block that is open, so a stream is written from its beginning.
@@ -83,7 +84,7 @@ impl Blocks {
         let (reason, sequence) = stop(ChoiceEnd::reason(&end), &end.stop);
         let delta = json!({
             "type": "message_delta",
-            "delta": {"stop_reason": reason, "stop_sequence": sequence},
+            "delta": {"stop_reason": reason, "stop_sequence": sequence, "stop_details": null, "container": null},
             "usage": usage(finished.usage.unwrap_or_default()),
         });
         event("message_delta", &delta, out);
@@ -100,7 +101,7 @@ impl Projection for Blocks {
         };
         let message = json!({
             "id": id(&self.head), "type": "message", "role": "assistant", "model": self.head.model,
-            "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage(known),
+            "content": [], "stop_reason": null, "stop_sequence": null, "stop_details": null, "container": null, "usage": usage(known),
         });
         event("message_start", &json!({"type": "message_start", "message": message}), out);
     }
@@ -132,7 +133,7 @@ impl Projection for Blocks {
     }
 }
 
-fn event(name: &str, data: &Value, out: &mut BytesMut) {
+fn event(name: &str, data: &impl Serialize, out: &mut BytesMut) {
     out.extend_from_slice(b"event: ");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\ndata: ");

@@ -4,10 +4,11 @@
 use proto::v1::{ChatRequest, Message, Role, Sampling, Tool, ToolCall, ToolChoice, ToolMode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::{
     door::{
-        completions::{TOOLS, TextOr, schema, stops},
+        completions::{TOOLS, TextOr, schema, stops, top_p},
         max_tokens, within,
     },
     failure::Refusal,
@@ -16,59 +17,88 @@ use crate::{
 /// The most messages: as many as the store's history holds.
 const MESSAGES: usize = 4096;
 
-/// The body.
-#[derive(Debug, Deserialize)]
+/// What is asked: Anthropic's fields. Fields that are not here are ignored.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = MessageRequest)]
 pub(super) struct Asked {
     model: String,
+    #[schema(minimum = 1, maximum = 1_048_576)]
     max_tokens: i64,
+    #[schema(min_items = 1)]
     messages: Vec<Said>,
+    /// The operator's instructions.
     system: Option<TextOr<Block>>,
     stream: Option<bool>,
+    /// Texts that end the answer: at most 16, of 1 to 256 bytes.
     stop_sequences: Option<Vec<String>>,
+    #[schema(minimum = 0, maximum = 1)]
     temperature: Option<f64>,
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f64>,
     top_k: Option<u32>,
     tools: Option<Vec<ToolIn>>,
     tool_choice: Option<Choice>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A message.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = MessageIn)]
 struct Said {
+    /// `user` or `assistant`.
     role: String,
     content: TextOr<Block>,
 }
 
 /// A content block: the fields of all kinds that can be read.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ContentBlockIn)]
 struct Block {
+    /// `text`, `thinking`, `redacted_thinking`, `tool_use` or `tool_result`.
     r#type: String,
     text: Option<String>,
     thinking: Option<String>,
+    /// Of a `tool_use`.
     id: Option<String>,
+    /// Of a `tool_use`.
     name: Option<String>,
+    /// Of a `tool_use`.
+    #[schema(value_type = Option<Object>)]
     input: Option<Box<RawValue>>,
+    /// Of a `tool_result`.
     tool_use_id: Option<String>,
+    /// Of a `tool_result`.
     content: Option<TextOr<Part>>,
 }
 
 /// A part of a tool's result.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ToolResultPart)]
 struct Part {
+    /// `text`.
     r#type: String,
     text: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A tool of the caller's.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = Tool)]
 struct ToolIn {
+    /// `custom`.
     r#type: Option<String>,
     name: String,
     description: Option<String>,
+    /// The JSON schema of its input.
+    #[schema(value_type = Option<Object>)]
     input_schema: Option<Box<RawValue>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Whether tools may, must or must not be used.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ToolChoice)]
 struct Choice {
+    /// `auto`, `any`, `tool` or `none`.
     r#type: String,
+    /// Of `tool`.
     name: Option<String>,
 }
 
@@ -90,12 +120,9 @@ impl Asked {
         for (index, said) in self.messages.into_iter().enumerate() {
             said.add(&format!("messages[{index}]"), &mut messages)?;
         }
-        if self.top_p == Some(0.0) {
-            return Err(Refusal::invalid("top_p", "top_p: expected a number over 0 and up to 1, got 0"));
-        }
         let sampling = Sampling {
             temperature: within("temperature", self.temperature, 0.0..=1.0)?,
-            top_p: within("top_p", self.top_p, 0.0..=1.0)?,
+            top_p: top_p(self.top_p)?,
             top_k: self.top_k,
             stop: stops("stop_sequences", self.stop_sequences.unwrap_or_default())?,
             ..Sampling::default()
