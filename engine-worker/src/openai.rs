@@ -1,17 +1,18 @@
 //! The engine that is somebody else's: any server that speaks OpenAI's chat completions (vLLM, SGLang, TGI, llama-server, Ollama).
 //!
-//! A request becomes a body (`ask`), the body a call (`upstream`), the stream that comes back entries (`events`, `chunk`), all of
-//! it under clocks (`relay`). The server knows no token ids of ours, so an answer that another worker began goes on only where the
-//! server can continue a text (`continuation`).
+//! A request becomes a body in the server's dialect (`dialect`), the body a call (`upstream`), the stream that comes back events
+//! (`events`), and these what they mean (`told`), all of it under clocks (`relay`). The server knows no token ids of ours, so an answer
+//! that another worker began goes on only where the server can continue a text (`continuation`).
 
-mod ask;
-mod chunk;
+mod chat;
 mod continuation;
 mod count;
+mod dialect;
 mod events;
 mod failure;
 mod relay;
 mod settings;
+mod told;
 mod upstream;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -22,7 +23,6 @@ use parking_lot::RwLock;
 use proto::v1::{
     ChatRequest, ChoiceEnd, CountTokensResponse, EmbedRequest, EmbedResponse, Failure, FinishReason, GenerateRequest, Model, Reason, Usage,
 };
-use reqwest::RequestBuilder;
 
 use crate::{
     answer::Answer,
@@ -30,7 +30,8 @@ use crate::{
 };
 pub use continuation::Continues;
 use continuation::Made;
-use relay::Clocks;
+use dialect::Dialect;
+use relay::{Call, Clocks};
 pub use settings::{Secret, Settings};
 use upstream::Upstream;
 
@@ -147,20 +148,23 @@ impl Engine for Openai {
             });
         }
         let made = Made::of(&request, chat)?;
-        let mut body = ask::body(chat, &model.id)?;
+        let dialect = self.upstream.dialect();
+        let mut body = dialect.body(chat, &model.id)?;
         let goes_on = request.position == 0 || made.write(&mut body);
-        Ok(Box::new(Ready {
-            request: goes_on.then(|| {
-                if chat.raw {
-                    self.upstream.complete(&body)
-                } else {
-                    self.upstream.chat(&body)
-                }
-            }),
+        let choices = chat.n.max(1);
+        let usage = made.add_to(Usage::default());
+        let call = goes_on.then(|| Call {
+            request: self.upstream.ask(chat.raw, &body),
+            dialect,
+            choices,
             made,
-            model: model.id,
-            choices: chat.n.max(1),
             clocks: self.clocks,
+        });
+        Ok(Box::new(Ready {
+            call,
+            usage,
+            model: model.id,
+            choices,
             drain: self.drain.clone(),
         }))
     }
@@ -187,11 +191,11 @@ impl Engine for Openai {
 /// A request that can be sent.
 struct Ready {
     /// Nothing is asked of the server if the answer lacks nothing but its end.
-    request: Option<RequestBuilder>,
-    made: Made,
+    call: Option<Call>,
+    /// What the answer has taken so far.
+    usage: Usage,
     model: String,
     choices: u32,
-    clocks: Clocks,
     drain: Drain,
 }
 
@@ -209,13 +213,9 @@ impl Prepared for Ready {
     }
 
     fn begin(self: Box<Self>, mut answer: Answer) {
-        answer.set_usage(self.made.add_to(Usage::default()));
-        match self.request {
-            Some(request) => {
-                _ = self
-                    .drain
-                    .spawn(relay::relay(request, self.choices, self.made, self.clocks, answer));
-            }
+        answer.set_usage(self.usage);
+        match self.call {
+            Some(call) => _ = self.drain.spawn(relay::relay(call, answer)),
             None => answer.finish(vec![ChoiceEnd {
                 reason: FinishReason::Length.into(),
                 ..ChoiceEnd::default()

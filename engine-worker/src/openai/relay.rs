@@ -8,7 +8,13 @@ use proto::v1::{Failure, Reason};
 use reqwest::{RequestBuilder, Response, header};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{chunk::Told, continuation::Made, events::Events, failure::of_status};
+use super::{
+    continuation::Made,
+    dialect::{Dialect, Interpreter},
+    events::Events,
+    failure::of_status,
+    told::Told,
+};
 use crate::answer::Answer;
 
 /// The most bytes of an error's body that are read.
@@ -37,11 +43,23 @@ impl From<Failure> for Stop {
     }
 }
 
-/// Sends the request and writes the answer.
-pub(super) async fn relay(request: RequestBuilder, choices: u32, made: Made, clocks: Clocks, mut answer: Answer) {
-    let mut told = Told::new(choices);
+/// One call of the server.
+pub(super) struct Call {
+    pub(super) request: RequestBuilder,
+    pub(super) dialect: Dialect,
+    pub(super) choices: u32,
+    /// What was made before.
+    pub(super) made: Made,
+    pub(super) clocks: Clocks,
+}
+
+/// Makes the call and writes the answer.
+pub(super) async fn relay(call: Call, mut answer: Answer) {
+    let made = call.made;
+    let mut told = Told::new(call.choices);
+    let interpreter = call.dialect.interpreter();
     let cancelled = answer.cancelled();
-    let read = read(request, clocks, &mut told, &mut answer);
+    let read = read(call.request, call.clocks, interpreter, &mut told, &mut answer);
     let outcome = tokio::select! {
         biased;
         () = cancelled => return,
@@ -57,7 +75,13 @@ pub(super) async fn relay(request: RequestBuilder, choices: u32, made: Made, clo
     }
 }
 
-async fn read(request: RequestBuilder, clocks: Clocks, told: &mut Told, answer: &mut Answer) -> Result<(), Stop> {
+async fn read(
+    request: RequestBuilder,
+    clocks: Clocks,
+    mut interpreter: Box<dyn Interpreter>,
+    told: &mut Told,
+    answer: &mut Answer,
+) -> Result<(), Stop> {
     let mut deadline = Instant::now() + clocks.first_token;
     let silent = |what: &str| Failure::new(Reason::Timeout, format!("the server behind this worker sent no {what} in time"));
     let response = timeout_at(deadline, request.send()).await.map_err(|_| silent("first token"))?;
@@ -75,12 +99,17 @@ async fn read(request: RequestBuilder, clocks: Clocks, told: &mut Told, answer: 
             Err(_) if told.is_whole() => break,
             Err(_) => return Err(silent(if first { "first token" } else { "token" }).into()),
         };
-        let (mut outcome, mut any) = (Ok(()), false);
+        let mut outcome = Ok(());
         let fed = events.feed(&piece, |data| {
             if outcome.is_ok() {
-                outcome = take(told, &data, answer, &mut any);
+                outcome = interpreter.take(&data, told);
             }
         });
+        let any = !told.entries.is_empty();
+        told.entries
+            .drain(..)
+            .try_for_each(|entry| answer.push(entry))
+            .map_err(|_| Stop::Over)?;
         outcome?;
         fed.map_err(|_| Failure::new(Reason::Upstream, "the server behind this worker sent an event without an end"))?;
         if any {
@@ -89,15 +118,6 @@ async fn read(request: RequestBuilder, clocks: Clocks, told: &mut Told, answer: 
         }
     }
     Ok(())
-}
-
-fn take(told: &mut Told, data: &[u8], answer: &mut Answer, any: &mut bool) -> Result<(), Stop> {
-    let mut over = false;
-    told.take(data, |entry| {
-        *any = true;
-        over = over || answer.push(entry).is_err();
-    })?;
-    if over { Err(Stop::Over) } else { Ok(()) }
 }
 
 /// Takes a response that is a stream of events; anything else is a failure.

@@ -8,7 +8,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::{Continues, Error, Settings, ask, failure::of_status, relay};
+use super::{Continues, Dialect, Error, Settings, failure::of_status, relay};
 
 /// The most bytes of a list of models.
 const MODELS_BYTES: usize = 4 * 1024 * 1024;
@@ -23,6 +23,7 @@ pub(super) struct Upstream {
     client: Client,
     base: Url,
     key: Option<super::Secret>,
+    dialect: Dialect,
     patience: Duration,
     continues: Continues,
 }
@@ -100,19 +101,20 @@ impl Upstream {
             client,
             base,
             key,
+            dialect: Dialect::Chat,
             patience: settings.upstream_first_token,
             continues: settings.upstream_continues,
         })
     }
 
-    /// A request for a streamed answer.
-    pub(super) fn chat(&self, body: &serde_json::Value) -> RequestBuilder {
-        self.with_key(self.client.post(self.at("chat/completions")).json(body))
+    /// A request for a streamed answer, or for what follows a raw input.
+    pub(super) fn ask(&self, raw: bool, body: &serde_json::Value) -> RequestBuilder {
+        self.with_key(self.client.post(self.at(self.dialect.path(raw))).json(body))
     }
 
-    /// A request for a streamed continuation of a raw input.
-    pub(super) fn complete(&self, body: &serde_json::Value) -> RequestBuilder {
-        self.with_key(self.client.post(self.at("completions")).json(body))
+    /// How the server is spoken to.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// The length of an input in tokens, where the server counts: vLLM's `/tokenize`, which stands beside its `/v1`
@@ -126,7 +128,7 @@ impl Upstream {
         }
         let mut url = self.base.join("..").ok()?;
         url = url.join("tokenize").ok()?;
-        let mut body = ask::body(request, &model.id).ok()?;
+        let mut body = self.dialect.body(request, &model.id).ok()?;
         for streams in ["stream", "stream_options"] {
             body.as_object_mut()?.remove(streams);
         }

@@ -1,11 +1,11 @@
-//! What the server streams, as entries of a journal (<https://platform.openai.com/docs/api-reference/chat-streaming>). Pure:
-//! one [`Told`] takes the data of one event after another and says what they mean.
+//! What a server streams as chat completions, in the words of the journal
+//! (<https://platform.openai.com/docs/api-reference/chat-streaming>). Pure.
 
-use proto::v1::{ChoiceEnd, Entry, Failure, FinishReason, Reason, TokenLogprob, ToolCallDelta, Usage, entry::Event};
+use proto::v1::{Failure, FinishReason, Reason, TokenLogprob, ToolCallDelta, Usage};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::failure::of_error;
+use crate::openai::{dialect::Interpreter, failure::of_error, told::Told};
 
 /// The data of the event that ends a stream.
 const DONE: &[u8] = b"[DONE]";
@@ -112,32 +112,13 @@ struct CompletionDetails {
     reasoning_tokens: Option<u32>,
 }
 
-/// What a stream has told so far.
-#[derive(Debug)]
-pub(super) struct Told {
-    ends: Vec<Option<ChoiceEnd>>,
-    /// What the server counted, once it said so.
-    pub(super) usage: Option<Usage>,
-    /// Whether the server said that nothing follows.
-    pub(super) done: bool,
-}
+/// Understands the chunks of one stream.
+pub(in crate::openai) struct Chunks;
 
-impl Told {
-    pub(super) fn new(choices: u32) -> Self {
-        Self {
-            ends: vec![None; choices as usize],
-            usage: None,
-            done: false,
-        }
-    }
-
-    /// Takes the data of one event, and hands over the entries that it brings.
-    ///
-    /// # Errors
-    /// The server says that it failed, or what it says makes no sense.
-    pub(super) fn take(&mut self, data: &[u8], mut entry: impl FnMut(Entry)) -> Result<(), Failure> {
+impl Interpreter for Chunks {
+    fn take(&mut self, data: &[u8], told: &mut Told) -> Result<(), Failure> {
         if data.trim_ascii() == DONE {
-            self.done = true;
+            told.done = true;
             return Ok(());
         }
         let chunk: Chunk = serde_json::from_slice(data)
@@ -146,73 +127,28 @@ impl Told {
             return Err(of_error(&error));
         }
         if let Some(counts) = chunk.usage {
-            self.usage = Some(usage(&counts));
+            told.usage = Some(usage(&counts));
         }
-        for choice in chunk.choices {
-            self.take_choice(choice, &mut entry)?;
-        }
-        Ok(())
+        chunk.choices.into_iter().try_for_each(|choice| take_choice(choice, told))
     }
+}
 
-    /// How the choices ended, once all have.
-    ///
-    /// # Errors
-    /// The stream is over, and a choice has no end.
-    pub(super) fn ends(&self) -> Result<Vec<ChoiceEnd>, Failure> {
-        let ends: Option<Vec<ChoiceEnd>> = self.ends.iter().cloned().collect();
-        ends.ok_or_else(|| Failure::new(Reason::Upstream, "the server's stream ended before the answer did"))
+fn take_choice(choice: Choice, told: &mut Told) -> Result<(), Failure> {
+    let index = choice.index;
+    told.check(index)?;
+    let delta = choice.delta.unwrap_or_default();
+    told.reasoning(index, delta.reasoning_content.or(delta.reasoning).unwrap_or_default());
+    let logprobs = choice.logprobs.map(Logprobs::each).unwrap_or_default();
+    let logprobs = logprobs.into_iter().map(logprob).collect();
+    told.text(index, delta.content.or(choice.text).unwrap_or_default(), logprobs);
+    for piece in delta.tool_calls.unwrap_or_default() {
+        told.call(index, tool_call(piece));
     }
-
-    /// Whether every choice has its end: only the usage may follow.
-    pub(super) fn is_whole(&self) -> bool {
-        self.ends.iter().all(Option::is_some)
+    if let Some(reason) = choice.finish_reason {
+        let stop = choice.stop_reason.as_ref().and_then(Value::as_str).unwrap_or_default();
+        told.end(index, finish_reason(&reason)?, stop.to_owned());
     }
-
-    fn take_choice(&mut self, choice: Choice, entry: &mut impl FnMut(Entry)) -> Result<(), Failure> {
-        let index = choice.index;
-        let Some(end) = self.ends.get_mut(index as usize) else {
-            return Err(Failure::new(
-                Reason::Upstream,
-                format!("the server sent choice {index}, which nobody asked for"),
-            ));
-        };
-        let base = Entry {
-            choice: index,
-            tokens: 1,
-            ..Entry::default()
-        };
-        let delta = choice.delta.unwrap_or_default();
-        if let Some(text) = delta.reasoning_content.or(delta.reasoning).filter(|text| !text.is_empty()) {
-            entry(Entry {
-                event: Some(Event::Reasoning(text)),
-                ..base.clone()
-            });
-        }
-        let logprobs = choice.logprobs.map(Logprobs::each).unwrap_or_default();
-        let text = delta.content.or(choice.text).unwrap_or_default();
-        if !text.is_empty() || !logprobs.is_empty() {
-            entry(Entry {
-                token: text,
-                tokens: u32::try_from(logprobs.len()).unwrap_or(1).max(1),
-                logprobs: logprobs.into_iter().map(logprob).collect(),
-                ..base.clone()
-            });
-        }
-        for piece in delta.tool_calls.unwrap_or_default() {
-            entry(Entry {
-                event: Some(Event::ToolCall(Box::new(tool_call(piece)))),
-                ..base.clone()
-            });
-        }
-        if let Some(reason) = choice.finish_reason {
-            *end = Some(ChoiceEnd {
-                choice: index,
-                reason: finish_reason(&reason)?.into(),
-                stop: choice.stop_reason.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned(),
-            });
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 fn finish_reason(word: &str) -> Result<FinishReason, Failure> {

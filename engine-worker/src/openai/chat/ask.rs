@@ -15,7 +15,7 @@ type Body = Map<String, Value>;
 ///
 /// # Errors
 /// A schema that is no JSON, or a format that such servers do not have.
-pub(super) fn body(request: &ChatRequest, model: &str) -> Result<Value, Failure> {
+pub(in crate::openai) fn body(request: &ChatRequest, model: &str) -> Result<Value, Failure> {
     let mut body = Body::new();
     body.insert("model".into(), model.into());
     if !request.raw {
