@@ -3,7 +3,7 @@
 //! Read it in the order of a request: [`service`] takes it from a router, `admission` finds it seats, an [`engine::Engine`]
 //! makes its entries and writes them through an [`answer::Answer`], and the service sends what readers want of the journal.
 //!
-//! The engines: `llama` runs a model in this process ([`model`] finds its file), [`openai`] asks a server that speaks OpenAI's API,
+//! The engines: `llama` runs a model in this process ([`model`] finds its file), [`openai`] asks another server in its own dialect,
 //! and [`scripted`] says what it is told.
 
 pub mod admission;

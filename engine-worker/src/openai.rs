@@ -1,16 +1,21 @@
-//! The engine that is somebody else's: any server that speaks OpenAI's chat completions (vLLM, SGLang, TGI, llama-server, Ollama).
+//! The engine that is somebody else's: any server that speaks OpenAI's chat completions (vLLM, SGLang, TGI, llama-server, Ollama), OpenAI's
+//! Responses or Anthropic's Messages.
 //!
-//! A request becomes a body in the server's dialect (`dialect`), the body a call (`upstream`), the stream that comes back events
-//! (`events`), and these what they mean (`told`), all of it under clocks (`relay`). The server knows no token ids of ours, so an answer
+//! A request becomes a body in the server's dialect (`dialect`), the body a call (`upstream`), the stream that comes back entries
+//! (`hearing`: `events`, understood and `told`), all of it under clocks (`relay`). The server knows no token ids of ours, so an answer
 //! that another worker began goes on only where the server can continue a text (`continuation`).
 
+mod calls;
 mod chat;
 mod continuation;
 mod count;
 mod dialect;
 mod events;
 mod failure;
+mod hearing;
+mod messages;
 mod relay;
+mod responses;
 mod settings;
 mod told;
 mod upstream;
@@ -30,7 +35,7 @@ use crate::{
 };
 pub use continuation::Continues;
 use continuation::Made;
-use dialect::Dialect;
+pub use dialect::Dialect;
 use relay::{Call, Clocks};
 pub use settings::{Secret, Settings};
 use upstream::Upstream;
@@ -50,12 +55,15 @@ pub enum Error {
     /// The key cannot be read.
     #[error("UNBROKEN_UPSTREAM_KEY_FILE: cannot read {0}: {1}")]
     KeyFile(PathBuf, std::io::Error),
+    /// Two settings contradict each other.
+    #[error("UNBROKEN_UPSTREAM_CONTINUES is vllm, but a text can be continued only where UNBROKEN_UPSTREAM_DIALECT is chat")]
+    Continues,
     /// The client cannot be made.
     #[error("cannot make an HTTP client: {0}")]
     Client(reqwest::Error),
 }
 
-/// The engine over an OpenAI-compatible server.
+/// The engine over another server.
 pub struct Openai {
     upstream: Upstream,
     seats: u32,
@@ -148,14 +156,13 @@ impl Engine for Openai {
             });
         }
         let made = Made::of(&request, chat)?;
-        let dialect = self.upstream.dialect();
-        let mut body = dialect.body(chat, &model.id)?;
+        let mut body = self.upstream.body(chat, &model.id)?;
         let goes_on = request.position == 0 || made.write(&mut body);
         let choices = chat.n.max(1);
         let usage = made.add_to(Usage::default());
         let call = goes_on.then(|| Call {
             request: self.upstream.ask(chat.raw, &body),
-            dialect,
+            dialect: self.upstream.dialect(),
             choices,
             made,
             clocks: self.clocks,

@@ -17,7 +17,7 @@ pub enum Kind {
     /// llama.cpp, in this process
     #[cfg(feature = "llama")]
     Llama,
-    /// A server that speaks OpenAI's API: vLLM, SGLang, llama-server, Ollama, …
+    /// Another server: vLLM, SGLang, llama-server, Ollama, …, or one of the big APIs (UNBROKEN_UPSTREAM_DIALECT)
     Openai,
     /// A script, for tests and load
     Scripted,

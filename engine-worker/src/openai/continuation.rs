@@ -2,8 +2,9 @@
 //! conversation, the assistant's, and the server is asked to continue it instead of beginning a new one
 //! (vLLM's `continue_final_message`, <https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html>). Pure.
 //!
-//! The server does not know our token ids, so the rest may differ from what the first one would have said; each token comes once all the
-//! same. What a server could only begin anew is refused: a shape that its text must have, calls of functions, several choices, thoughts.
+//! Only chat completions have such a thing. The server does not know our token ids, so the rest may differ from what the first one would
+//! have said; each token comes once all the same. What a server could only begin anew is refused: a shape that its text must have, calls of
+//! functions, several choices, thoughts.
 
 use clap::ValueEnum;
 use proto::v1::{ChatRequest, Failure, GenerateRequest, Reason, ToolMode, Usage, entry::Event};

@@ -7,10 +7,13 @@ use std::time::Duration;
 use proto::v1::{Failure, Reason};
 use serde_json::Value;
 
+/// Anthropic's status for a server that has too much to do.
+const OVERLOADED: u16 = 529;
 /// The most characters of a server's message that are passed on.
 const MESSAGE_CHARS: usize = 1000;
 /// What servers say when a prompt is too long, where they give no code for it.
-const TOO_LONG: [&str; 4] = [
+const TOO_LONG: [&str; 5] = [
+    "prompt is too long",
     "maximum context length",
     "context length",
     "exceeds the available context",
@@ -41,7 +44,7 @@ pub(super) fn of_status(status: u16, body: &[u8], retry_after: Option<Duration>)
             says("the server behind this worker has no such address; is UNBROKEN_UPSTREAM its base?"),
         ),
         408 | 504 => Failure::new(Reason::Timeout, says("the server behind this worker took too long")),
-        429 => Failure::new(Reason::QueueFull, says("the server behind this worker takes no more")),
+        429 | OVERLOADED => Failure::new(Reason::QueueFull, says("the server behind this worker takes no more")),
         503 => Failure::new(Reason::Unavailable, says("the server behind this worker is not available")),
         400..=499 => refused(&error, &told),
         _ => Failure::new(
@@ -54,15 +57,33 @@ pub(super) fn of_status(status: u16, body: &[u8], retry_after: Option<Duration>)
 
 /// The failure behind an error in the middle of a stream: the content of its `error`.
 pub(super) fn of_error(error: &Value) -> Failure {
+    let error = inner(error);
     let code = error
         .get("code")
         .and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
-    match code.and_then(|code| u16::try_from(code).ok()) {
+    let mut words = ["type", "code"].into_iter().filter_map(|name| error.get(name)?.as_str());
+    let status = code.and_then(|code| u16::try_from(code).ok()).or_else(|| words.find_map(status_of));
+    match status {
         Some(status @ 400..=599) => of_status(status, error.to_string().as_bytes(), None),
         _ => Failure::new(
             Reason::Upstream,
             format!("the server behind this worker broke off: {}", told(error)),
         ),
+    }
+}
+
+/// The status that a word for an error stands for, where an error comes too late for one
+/// (<https://platform.claude.com/docs/en/api/errors>, and the codes of OpenAI's Responses).
+fn status_of(word: &str) -> Option<u16> {
+    match word {
+        "invalid_request_error" | "invalid_prompt" | "context_length_exceeded" => Some(400),
+        "authentication_error" => Some(401),
+        "permission_error" => Some(403),
+        "not_found_error" => Some(404),
+        "rate_limit_error" | "rate_limit_exceeded" => Some(429),
+        "timeout_error" => Some(504),
+        "overloaded_error" => Some(OVERLOADED),
+        _ => None,
     }
 }
 
@@ -102,6 +123,8 @@ fn told(error: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -131,6 +154,11 @@ mod tests {
             ),
             (404, "Not Found", Reason::Upstream),
             (429, "", Reason::QueueFull),
+            (
+                529,
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+                Reason::QueueFull,
+            ),
             (500, "boom", Reason::Upstream),
             (503, r#"{"error":"loading"}"#, Reason::Unavailable),
             (504, "", Reason::Timeout),
@@ -146,9 +174,29 @@ mod tests {
         let failure = of_status(400, br#"{"error":{"message":"bad top_p","param":"top_p"}}"#, None);
         assert_eq!((failure.message.as_str(), failure.param.as_str()), ("bad top_p", "top_p"));
         assert_eq!(of_status(429, b"", Some(Duration::from_secs(2))).retry_after_ms, 2000);
-        assert_eq!(
-            of_error(&serde_json::json!({"message": "over", "code": 429})).reason(),
-            Reason::QueueFull
-        );
+    }
+
+    #[test]
+    fn an_error_in_the_middle_is_known_by_its_number_or_its_word() {
+        for (error, reason) in [
+            (json!({"message": "over", "code": 429}), Reason::QueueFull),
+            (json!({"message": "over", "code": "429"}), Reason::QueueFull),
+            (json!({"type": "overloaded_error", "message": "Overloaded"}), Reason::QueueFull),
+            (
+                json!({"type": "error", "code": "rate_limit_exceeded", "message": "slow down"}),
+                Reason::QueueFull,
+            ),
+            (json!({"type": "timeout_error", "message": "late"}), Reason::Timeout),
+            (json!({"type": "api_error", "message": "boom"}), Reason::Upstream),
+            (json!({"code": "server_error", "message": "boom"}), Reason::Upstream),
+            (
+                json!({"type": "invalid_request_error", "message": "prompt is too long: 9 tokens > 8 maximum"}),
+                Reason::ContextLengthExceeded,
+            ),
+            (json!("out of memory"), Reason::Upstream),
+            (json!(null), Reason::Upstream),
+        ] {
+            assert_eq!(of_error(&error).reason(), reason, "{error}");
+        }
     }
 }

@@ -4,23 +4,24 @@
 use std::{pin::pin, time::Duration};
 
 use futures_util::StreamExt as _;
-use proto::v1::{Failure, Reason};
-use reqwest::{RequestBuilder, Response, header};
+use proto::v1::{Failure, Reason, Usage};
+use reqwest::{
+    RequestBuilder, Response,
+    header::{self, HeaderName},
+};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{
-    continuation::Made,
-    dialect::{Dialect, Interpreter},
-    events::Events,
-    failure::of_status,
-    told::Told,
-};
+use super::{continuation::Made, dialect::Dialect, failure::of_status, hearing::Hearing};
 use crate::answer::Answer;
 
+/// OpenAI's finer `Retry-After`.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// The most bytes of an error's body that are read.
 const ERROR_BYTES: usize = 16 * 1024;
 /// How long the usage may take once every choice has ended: some servers never close.
 const TAIL: Duration = Duration::from_secs(2);
+/// How long the last event may take once the usage is known, too: only a server that is slow to say goodbye has anything left to say.
+const GOODBYE: Duration = Duration::from_millis(100);
 
 /// How long the server may be silent.
 #[derive(Clone, Copy, Debug)]
@@ -56,17 +57,23 @@ pub(super) struct Call {
 /// Makes the call and writes the answer.
 pub(super) async fn relay(call: Call, mut answer: Answer) {
     let made = call.made;
-    let mut told = Told::new(call.choices);
-    let interpreter = call.dialect.interpreter();
+    let mut hearing = Hearing::new(call.dialect, call.choices);
     let cancelled = answer.cancelled();
-    let read = read(call.request, call.clocks, interpreter, &mut told, &mut answer);
+    let read = read(call.request, call.clocks, &mut hearing, &mut answer);
     let outcome = tokio::select! {
         biased;
         () = cancelled => return,
         outcome = read => outcome,
     };
+    let told = hearing.told;
     if let Some(usage) = told.usage {
         answer.set_usage(made.add_to(usage));
+    } else if let Some(input) = told.input {
+        answer.set_usage(Usage {
+            prompt_tokens: input.prompt_tokens,
+            cached_tokens: input.cached_tokens,
+            ..answer.usage()
+        });
     }
     match outcome.and_then(|()| Ok(told.ends()?)) {
         Ok(ends) => answer.finish(ends),
@@ -75,47 +82,36 @@ pub(super) async fn relay(call: Call, mut answer: Answer) {
     }
 }
 
-async fn read(
-    request: RequestBuilder,
-    clocks: Clocks,
-    mut interpreter: Box<dyn Interpreter>,
-    told: &mut Told,
-    answer: &mut Answer,
-) -> Result<(), Stop> {
+async fn read(request: RequestBuilder, clocks: Clocks, hearing: &mut Hearing, answer: &mut Answer) -> Result<(), Stop> {
     let mut deadline = Instant::now() + clocks.first_token;
     let silent = |what: &str| Failure::new(Reason::Timeout, format!("the server behind this worker sent no {what} in time"));
     let response = timeout_at(deadline, request.send()).await.map_err(|_| silent("first token"))?;
     let response = accept(response.map_err(|error| unreachable(&error))?).await?;
     let mut pieces = pin!(response.bytes_stream());
-    let mut events = Events::default();
     let mut first = true;
-    while !told.done {
-        if told.is_whole() {
-            deadline = deadline.min(Instant::now() + TAIL);
+    while !hearing.told.done {
+        let whole = hearing.told.is_whole();
+        if whole {
+            let tail = if hearing.told.usage.is_some() { GOODBYE } else { TAIL };
+            deadline = deadline.min(Instant::now() + tail);
         }
         let piece = match timeout_at(deadline, pieces.next()).await {
             Ok(None) => break,
-            Ok(Some(piece)) => piece.map_err(|error| broke(&error))?,
-            Err(_) if told.is_whole() => break,
+            Ok(Some(Ok(piece))) => piece,
+            Ok(Some(Err(_))) | Err(_) if whole => break,
+            Ok(Some(Err(error))) => return Err(broke(&error).into()),
             Err(_) => return Err(silent(if first { "first token" } else { "token" }).into()),
         };
-        let mut outcome = Ok(());
-        let fed = events.feed(&piece, |data| {
-            if outcome.is_ok() {
-                outcome = interpreter.take(&data, told);
-            }
-        });
-        let any = !told.entries.is_empty();
-        told.entries
-            .drain(..)
-            .try_for_each(|entry| answer.push(entry))
-            .map_err(|_| Stop::Over)?;
-        outcome?;
-        fed.map_err(|_| Failure::new(Reason::Upstream, "the server behind this worker sent an event without an end"))?;
-        if any {
+        let outcome = hearing.feed(&piece);
+        // Only entries are a sign of life: keep-alives and announcements come also from a server that is stuck.
+        if !hearing.told.entries.is_empty() {
             first = false;
             deadline = Instant::now() + clocks.idle;
         }
+        for entry in hearing.told.entries.drain(..) {
+            answer.push(entry).map_err(|_| Stop::Over)?;
+        }
+        outcome?;
     }
     Ok(())
 }
@@ -136,9 +132,10 @@ async fn accept(response: Response) -> Result<Response, Failure> {
             )),
         };
     }
-    let retry_after = text(header::RETRY_AFTER)
-        .and_then(|after| after.parse().ok())
-        .map(Duration::from_secs);
+    let number = |name| text(name).and_then(|text| text.parse().ok());
+    let retry_after = number(RETRY_AFTER_MS)
+        .map(Duration::from_millis)
+        .or_else(|| number(header::RETRY_AFTER).map(Duration::from_secs));
     let body = bounded(response, ERROR_BYTES).await;
     Err(of_status(status.as_u16(), &body, retry_after))
 }

@@ -1,11 +1,11 @@
-//! The settings of the engine that speaks to an OpenAI-compatible server.
+//! The settings of the engine that asks another server.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use chassis::setting;
 use clap::Args;
 
-use super::Continues;
+use super::{Continues, Dialect};
 
 /// The settings of the engine that speaks to an OpenAI-compatible server.
 #[derive(Args, Clone, Debug)]
@@ -15,6 +15,12 @@ pub struct Settings {
     /// The server's base address, such as http://127.0.0.1:8000/v1
     #[arg(long, env = "UNBROKEN_UPSTREAM", value_name = "URL")]
     pub upstream: Option<String>,
+    /// In which words the server is asked, and answers
+    #[arg(long, env = "UNBROKEN_UPSTREAM_DIALECT", value_enum, default_value_t = Dialect::Chat, value_name = "DIALECT")]
+    pub upstream_dialect: Dialect,
+    /// What is asked for where a request names no max_tokens and the dialect (messages) cannot do without
+    #[arg(long, env = "UNBROKEN_UPSTREAM_MAX_TOKENS", default_value_t = 4096, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub upstream_max_tokens: u32,
     /// The key that the server asks for. Better by the variable or a file: a flag is seen by all users of the machine
     #[arg(long, env = "UNBROKEN_UPSTREAM_KEY", hide_env_values = true, value_name = "KEY")]
     pub upstream_key: Option<Secret>,
@@ -45,6 +51,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             upstream: None,
+            upstream_dialect: Dialect::Chat,
+            upstream_max_tokens: 4096,
             upstream_key: None,
             upstream_key_file: None,
             upstream_seats: 64,

@@ -1,6 +1,6 @@
 //! The server behind the worker: its address, its key, its models, and calls that are no streams.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
 use proto::v1::{ChatRequest, EmbedRequest, EmbedResponse, Embedding, Failure, Model, Reason, Usage};
@@ -10,6 +10,8 @@ use serde_json::json;
 
 use super::{Continues, Dialect, Error, Settings, failure::of_status, relay};
 
+/// The version of Anthropic's API whose words `messages` knows (<https://platform.claude.com/docs/en/api/versioning>).
+const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// The most bytes of a list of models.
 const MODELS_BYTES: usize = 4 * 1024 * 1024;
 /// The most bytes of vectors: 2,048 of 4,096 components each, as text.
@@ -24,6 +26,7 @@ pub(super) struct Upstream {
     base: Url,
     key: Option<super::Secret>,
     dialect: Dialect,
+    max_tokens: u32,
     patience: Duration,
     continues: Continues,
 }
@@ -42,10 +45,15 @@ struct ListedModel {
     owned_by: String,
     /// vLLM's and SGLang's.
     max_model_len: Option<u32>,
+    /// Anthropic's.
+    max_input_tokens: Option<u32>,
+    /// Anthropic's `created`.
+    created_at: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Counted {
+    #[serde(alias = "input_tokens")]
     count: u32,
 }
 
@@ -88,6 +96,9 @@ impl Upstream {
             }
         };
         let key = key.filter(|key| !key.reveal().is_empty());
+        if settings.upstream_continues == Continues::Vllm && !settings.upstream_dialect.continues() {
+            return Err(Error::Continues);
+        }
         // One provider for the process; somebody else may have chosen it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
@@ -101,10 +112,19 @@ impl Upstream {
             client,
             base,
             key,
-            dialect: Dialect::Chat,
+            dialect: settings.upstream_dialect,
+            max_tokens: settings.upstream_max_tokens,
             patience: settings.upstream_first_token,
             continues: settings.upstream_continues,
         })
+    }
+
+    /// The body that asks the server for this answer.
+    ///
+    /// # Errors
+    /// Its dialect has no words for something that was asked.
+    pub(super) fn body(&self, request: &ChatRequest, model: &str) -> Result<serde_json::Value, Failure> {
+        self.dialect.body(request, model, self.max_tokens)
     }
 
     /// A request for a streamed answer, or for what follows a raw input.
@@ -117,21 +137,19 @@ impl Upstream {
         self.dialect
     }
 
-    /// The length of an input in tokens, where the server counts: vLLM's `/tokenize`, which stands beside its `/v1`
-    /// (<https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html>). `None` if it does not.
+    /// The length of an input in tokens, where the server counts. `None` if it does not.
     pub(super) async fn count(&self, request: &ChatRequest, model: &Model) -> Option<u32> {
-        if !model.continuation {
-            return None; // not vLLM
-        }
         if request.raw && !request.prompt_tokens.is_empty() {
             return u32::try_from(request.prompt_tokens.len()).ok();
         }
-        let mut url = self.base.join("..").ok()?;
-        url = url.join("tokenize").ok()?;
-        let mut body = self.dialect.body(request, &model.id).ok()?;
-        for streams in ["stream", "stream_options"] {
-            body.as_object_mut()?.remove(streams);
-        }
+        let url = match self.dialect {
+            Dialect::Chat if !model.continuation => return None, // not vLLM, whose `/tokenize` stands beside its `/v1`
+            Dialect::Chat => self.base.join("..").ok()?.join("tokenize").ok()?,
+            Dialect::Responses => self.at("responses/input_tokens"),
+            Dialect::Messages => self.at("messages/count_tokens"),
+        };
+        let mut body = self.body(request, &model.id).ok()?;
+        body.as_object_mut()?.retain(|field, _| self.dialect.is_counted(field));
         let counted: Counted = self.fetch(self.client.post(url).json(&body), MODELS_BYTES).await.ok()?;
         Some(counted.count)
     }
@@ -141,14 +159,15 @@ impl Upstream {
     /// # Errors
     /// It does not answer, or not with models.
     pub(super) async fn models(&self) -> Result<Vec<Model>, Failure> {
-        let list: ModelList = self.fetch(self.client.get(self.at("models")), MODELS_BYTES).await?;
+        let request = self.client.get(self.at("models")).query(self.dialect.models());
+        let list: ModelList = self.fetch(request, MODELS_BYTES).await?;
         let model = |listed: ListedModel| Model {
+            context_length: listed.max_model_len.or(listed.max_input_tokens).unwrap_or(0),
+            created: listed.created_at.as_deref().map_or(listed.created, seconds),
             id: listed.id,
-            context_length: listed.max_model_len.unwrap_or(0),
-            created: listed.created,
             chat: true,
-            embeddings: true, // no server says; one that cannot refuses
-            continuation: self.continues.means(&listed.owned_by),
+            embeddings: self.dialect.embeds(), // no server says; one that cannot refuses
+            continuation: self.dialect.continues() && self.continues.means(&listed.owned_by),
             engine: "openai".to_owned(),
         };
         Ok(list.data.into_iter().map(model).collect())
@@ -194,9 +213,19 @@ impl Upstream {
     }
 
     fn with_key(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.key {
-            Some(key) => request.bearer_auth(key.reveal()),
-            None => request,
+        let key = self.key.as_ref().map(super::Secret::reveal);
+        match self.dialect {
+            Dialect::Chat | Dialect::Responses => match key {
+                Some(key) => request.bearer_auth(key),
+                None => request,
+            },
+            Dialect::Messages => {
+                let request = request.header("anthropic-version", ANTHROPIC_VERSION);
+                match key {
+                    Some(key) => request.header("x-api-key", key),
+                    None => request,
+                }
+            }
         }
     }
 
@@ -233,6 +262,14 @@ async fn whole(response: Response, most: usize) -> Option<Vec<u8>> {
 fn base(address: &str) -> Option<Url> {
     let url = Url::parse(&format!("{}/", address.trim_end_matches('/'))).ok()?;
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+/// A date of RFC 3339 in seconds since 1970; 0 if it is none.
+fn seconds(date: &str) -> i64 {
+    let since = humantime::parse_rfc3339(date)
+        .ok()
+        .and_then(|date| date.duration_since(SystemTime::UNIX_EPOCH).ok());
+    since.and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
 }
 
 fn unit(values: Vec<f32>) -> Vec<f32> {

@@ -1,155 +1,19 @@
-//! The engine over an OpenAI-compatible server, against a small one with faults.
+//! The engine over another server, against a small one with faults: what all dialects share, in the words of chat completions, and each
+//! of the others by itself.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+mod dialects;
+mod server;
 
-use axum::{
-    Json, Router,
-    body::{Body, Bytes},
-    extract::State,
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::{get, post},
-};
-use chassis::drain::Drain;
-use engine_worker::{
-    openai::{Openai, Settings},
-    service::Bounds,
-};
-use futures_util::{StreamExt as _, stream};
-use parking_lot::Mutex;
+use std::time::Duration;
+
+use engine_worker::openai::Settings;
 use proto::v1::{EmbedRequest, Failure, FinishReason, Reason, entry::Event};
 use serde_json::{Value, json};
 
-use crate::harness::{Got, Worker, bounds, load_until, said, whole, within};
+use self::server::{Does, answer, pieces, worker, worker_with};
+use crate::harness::{Got, load_until, said, whole};
 
 const DONE: &str = "data: [DONE]\n\n";
-
-/// What the server does with the next chat.
-#[derive(Clone)]
-enum Does {
-    /// Streams these pieces, then closes.
-    Streams(Vec<Vec<u8>>),
-    /// Streams these pieces, then says nothing for ever.
-    Hangs(Vec<Vec<u8>>),
-    /// Refuses.
-    Refuses(u16, &'static str),
-}
-
-/// What the server has seen.
-#[derive(Default)]
-struct Seen {
-    body: Mutex<Value>,
-    key: Mutex<String>,
-    /// Streams that are open.
-    open: AtomicU32,
-}
-
-#[derive(Clone)]
-struct Server {
-    does: Arc<Does>,
-    seen: Arc<Seen>,
-}
-
-struct Open(Arc<Seen>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-async fn chat(State(server): State<Server>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
-    *server.seen.body.lock() = body;
-    *server.seen.key.lock() = headers
-        .get(header::AUTHORIZATION)
-        .map_or(String::new(), |key| key.to_str().unwrap().to_owned());
-    let (pieces, hangs) = match &*server.does {
-        Does::Refuses(status, body) => {
-            return (StatusCode::from_u16(*status).unwrap(), [(header::RETRY_AFTER, "3")], *body).into_response();
-        }
-        Does::Streams(pieces) => (pieces.clone(), false),
-        Does::Hangs(pieces) => (pieces.clone(), true),
-    };
-    server.seen.open.fetch_add(1, Ordering::SeqCst);
-    let open = Open(Arc::clone(&server.seen));
-    let end = if hangs {
-        stream::pending().boxed()
-    } else {
-        stream::empty().boxed()
-    };
-    // Each piece in a turn of its own, so that it is written by itself.
-    let pieces = stream::iter(pieces).then(|piece| async {
-        tokio::task::yield_now().await;
-        Bytes::from(piece)
-    });
-    let all = pieces.chain(end).map(move |piece| {
-        let _open = &open;
-        Ok::<Bytes, Infallible>(piece)
-    });
-    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(all)).into_response()
-}
-
-async fn embeddings(Json(body): Json<Value>) -> Json<Value> {
-    let inputs = body["input"].as_array().unwrap().len();
-    let data: Vec<Value> = (0..inputs)
-        .rev()
-        .map(|index| json!({"index": index, "embedding": [3.0, 4.0]}))
-        .collect();
-    Json(json!({"data": data, "usage": {"prompt_tokens": 5}}))
-}
-
-fn upstream(does: Does) -> (String, Arc<Seen>) {
-    let seen = Arc::new(Seen::default());
-    let models = json!({"data": [{"id": "m", "created": 7, "max_model_len": 4096, "owned_by": "somebody"}]});
-    let router = Router::new()
-        .route("/v1/models", get(move || async move { Json(models) }))
-        .route("/v1/chat/completions", post(chat))
-        .route("/v1/completions", post(chat))
-        .route("/tokenize", post(|| async { Json(json!({"count": 11})) }))
-        .route("/v1/embeddings", post(embeddings))
-        .with_state(Server {
-            does: Arc::new(does),
-            seen: Arc::clone(&seen),
-        });
-    let listener = chassis::listen::listen("127.0.0.1:0", "test").unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(chassis::http::serve(
-        listener,
-        router.into_service(),
-        chassis::http::Limits::default(),
-        Drain::new(),
-    ));
-    (format!("http://{address}/v1"), seen)
-}
-
-async fn worker(does: Does) -> (Worker, Arc<Seen>) {
-    worker_with(does, Settings::default()).await
-}
-
-async fn worker_with(does: Does, settings: Settings) -> (Worker, Arc<Seen>) {
-    let (address, seen) = upstream(does);
-    let drain = Drain::new();
-    let settings = Settings {
-        upstream: Some(address),
-        upstream_key: Some("sesame".to_owned().into()),
-        upstream_seats: 2,
-        ..settings
-    };
-    let engine = within(Openai::connect(&settings, &drain)).await.unwrap();
-    (Worker::over(engine, Bounds { queue: 0, ..bounds() }, drain), seen)
-}
-
-async fn answer(worker: &Worker) -> Got {
-    let call = worker.client().await.generate(said("a", "hi")).await.unwrap();
-    whole(call.into_inner()).await
-}
 
 async fn answer_to(does: Does) -> Got {
     answer(&worker(does).await.0).await
@@ -172,10 +36,6 @@ fn usage() -> String {
         "prompt_tokens": 11, "completion_tokens": 22,
         "prompt_tokens_details": {"cached_tokens": 3}, "completion_tokens_details": {"reasoning_tokens": 4},
     }}))
-}
-
-fn pieces(events: &[String]) -> Vec<Vec<u8>> {
-    events.iter().map(|event| event.clone().into_bytes()).collect()
 }
 
 fn hello() -> Vec<String> {
@@ -215,7 +75,7 @@ async fn content_reasoning_end_and_usage_are_passed_on() {
     );
     assert_eq!(got.head.as_ref().unwrap().model, "m");
     assert_eq!(seen.body.lock()["messages"][0]["content"], "hi");
-    assert_eq!(*seen.key.lock(), "Bearer sesame");
+    assert_eq!(seen.header("authorization"), "Bearer sesame");
 }
 
 #[tokio::test]
@@ -300,12 +160,7 @@ async fn silence_before_the_first_token_and_after_it_is_bounded() {
     let got = answer(&slow).await;
     assert_eq!(got.failure().reason(), Reason::Timeout);
     assert!(got.failure().message.contains("first token"));
-    within(async {
-        while seen.open.load(Ordering::SeqCst) > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    seen.closed().await;
     let (stuck, _) = worker_with(Does::Hangs(pieces(&hello()[..3])), settings()).await;
     let got = answer(&stuck).await;
     assert_eq!((got.failure().reason(), got.text().as_str()), (Reason::Timeout, "Grüße "));
@@ -321,20 +176,50 @@ async fn an_end_without_a_close_is_an_end() {
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_is_a_failure_before_the_end_and_nothing_after_it() {
+    let got = answer_to(Does::Breaks(pieces(&hello()[..3]))).await;
+    assert_eq!((got.failure().reason(), got.text().as_str()), (Reason::Upstream, "Grüße "));
+    let got = answer_to(Does::Breaks(pieces(&hello()[..6]))).await;
+    assert!(matches!(got.terminal(), Event::Finished(_)), "{got:?}");
+}
+
+#[tokio::test]
+async fn neither_the_usage_nor_a_goodbye_is_waited_for_without_end() {
+    let got = answer_to(Does::Hangs(pieces(&hello()[..5]))).await;
+    let Event::Finished(finished) = got.terminal() else {
+        panic!("{got:?}")
+    };
+    assert_eq!(finished.usage.unwrap().completion_tokens, 3, "counted here");
+    let got = answer_to(Does::Hangs(pieces(&hello()[..6]))).await;
+    let Event::Finished(finished) = got.terminal() else {
+        panic!("{got:?}")
+    };
+    assert_eq!(finished.usage.unwrap().completion_tokens, 22, "counted there");
+}
+
+#[tokio::test]
+async fn keep_alives_are_no_sign_of_life() {
+    let settings = Settings {
+        upstream_idle: Duration::from_millis(50),
+        ..Settings::default()
+    };
+    let role_only = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"},\"finish_reason\":null}]}\n\n";
+    for ping in [": ping\n\n", "data:\n\n", role_only] {
+        let (stuck, _) = worker_with(Does::Pings(pieces(&hello()[..3]), ping), settings.clone()).await;
+        assert_eq!(answer(&stuck).await.failure().reason(), Reason::Timeout, "{ping:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_cancel_closes_the_request_to_the_server() {
     let (worker, seen) = worker(Does::Hangs(pieces(&hello()[..3]))).await;
     let mut exchange = worker.exchange().await;
     exchange.start(1, said("a", "hi")).await;
     exchange.tokens(1, 2).await;
-    assert_eq!(seen.open.load(Ordering::SeqCst), 1);
+    assert_eq!(seen.open(), 1);
     exchange.cancel(1).await;
     assert!(exchange.end(1).await.is_cancelled());
-    within(async {
-        while seen.open.load(Ordering::SeqCst) > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    seen.closed().await;
     load_until(&mut worker.client().await, |load| load.busy == 0).await;
 }
 

@@ -9,6 +9,8 @@ use proto::v1::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::openai::dialect::{decimal, json_text};
+
 type Body = Map<String, Value>;
 
 /// The body, for this model.
@@ -145,11 +147,6 @@ fn add_sampling(body: &mut Body, sampling: &Sampling) {
     }
 }
 
-/// 0.7 as 0.7, and not as the `f64` nearest to the `f32` nearest to it.
-fn decimal(number: f32) -> Value {
-    number.to_string().parse::<f64>().map_or(Value::Null, Value::from)
-}
-
 fn format_of(format: &ResponseFormat) -> Option<Result<Value, Failure>> {
     Some(match format.format.as_ref()? {
         Format::JsonObject(_) => Ok(json!({"type": "json_object"})),
@@ -189,10 +186,6 @@ fn tool_choice(choice: &ToolChoice) -> Value {
         ToolMode::Required => "required".into(),
         ToolMode::Named => json!({"type": "function", "function": {"name": choice.name}}),
     }
-}
-
-fn json_text(param: &str, text: &str) -> Result<Value, Failure> {
-    serde_json::from_str(text).map_err(|error| Failure::invalid(param, format!("a schema in {param} is not JSON: {error}")))
 }
 
 #[cfg(test)]

@@ -1,28 +1,33 @@
 //! What a server streams as chat completions, in the words of the journal
 //! (<https://platform.openai.com/docs/api-reference/chat-streaming>). Pure.
 
-use proto::v1::{Failure, FinishReason, Reason, TokenLogprob, ToolCallDelta, Usage};
+use proto::v1::{Failure, FinishReason, Reason, TokenLogprob, Usage};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::openai::{dialect::Interpreter, failure::of_error, told::Told};
+use crate::openai::{
+    calls::Piece,
+    dialect::{Interpreter, odd},
+    failure::of_error,
+    told::Told,
+};
 
 /// The data of the event that ends a stream.
 const DONE: &[u8] = b"[DONE]";
 
 #[derive(Deserialize)]
 struct Chunk {
-    #[serde(default)]
-    choices: Vec<Choice>,
+    id: Option<String>,
+    choices: Option<Vec<Choice>>,
     usage: Option<Counts>,
     error: Option<Value>,
+    /// Earlier vLLMs': `error`, with the rest of the error beside it.
+    object: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Choice {
-    #[serde(default)]
-    index: u32,
-    #[serde(default)]
+    index: Option<u32>,
     delta: Option<Delta>,
     /// The legacy completions'.
     text: Option<String>,
@@ -35,17 +40,17 @@ struct Choice {
 #[derive(Default, Deserialize)]
 struct Delta {
     content: Option<String>,
+    refusal: Option<String>,
     /// As DeepSeek, SGLang and earlier vLLMs name it.
     reasoning_content: Option<String>,
-    /// As OpenRouter, Ollama and later vLLMs name it.
+    /// As OpenRouter, Ollama and later vLLMs name it. Some send both, with the same text.
     reasoning: Option<String>,
     tool_calls: Option<Vec<CallPiece>>,
 }
 
 #[derive(Deserialize)]
 struct CallPiece {
-    #[serde(default)]
-    index: u32,
+    index: Option<u32>,
     id: Option<String>,
     function: Option<FunctionPiece>,
 }
@@ -74,7 +79,7 @@ impl Logprobs {
                 token,
                 value,
                 bytes: None,
-                top: Vec::new(),
+                top: None,
             });
             each.collect()
         };
@@ -88,16 +93,14 @@ struct Logprob {
     #[serde(rename = "logprob")]
     value: f32,
     bytes: Option<Vec<u8>>,
-    #[serde(default, rename = "top_logprobs")]
-    top: Vec<Logprob>,
+    #[serde(rename = "top_logprobs")]
+    top: Option<Vec<Logprob>>,
 }
 
 #[derive(Deserialize)]
 struct Counts {
-    #[serde(default)]
-    prompt_tokens: u32,
-    #[serde(default)]
-    completion_tokens: u32,
+    prompt_tokens: Option<u32>,
+    completion_tokens: Option<u32>,
     prompt_tokens_details: Option<PromptDetails>,
     completion_tokens_details: Option<CompletionDetails>,
 }
@@ -121,30 +124,40 @@ impl Interpreter for Chunks {
             told.done = true;
             return Ok(());
         }
-        let chunk: Chunk = serde_json::from_slice(data)
-            .map_err(|error| Failure::new(Reason::Upstream, format!("the server sent an event that is no chunk: {error}")))?;
+        let chunk: Chunk = serde_json::from_slice(data).map_err(|error| odd(&error))?;
         if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
             return Err(of_error(&error));
+        }
+        if chunk.object.as_deref() == Some("error") {
+            return Err(of_error(&serde_json::from_slice(data).unwrap_or_default()));
+        }
+        if let Some(name) = chunk.id {
+            told.name = name;
         }
         if let Some(counts) = chunk.usage {
             told.usage = Some(usage(&counts));
         }
-        chunk.choices.into_iter().try_for_each(|choice| take_choice(choice, told))
+        let choices = chunk.choices.unwrap_or_default();
+        choices.into_iter().try_for_each(|choice| take_choice(choice, told))
     }
 }
 
 fn take_choice(choice: Choice, told: &mut Told) -> Result<(), Failure> {
-    let index = choice.index;
+    let index = choice.index.unwrap_or(0);
     told.check(index)?;
     let delta = choice.delta.unwrap_or_default();
-    told.reasoning(index, delta.reasoning_content.or(delta.reasoning).unwrap_or_default());
+    let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let thought = said(delta.reasoning_content).or(said(delta.reasoning));
+    told.reasoning(index, thought.unwrap_or_default());
     let logprobs = choice.logprobs.map(Logprobs::each).unwrap_or_default();
     let logprobs = logprobs.into_iter().map(logprob).collect();
-    told.text(index, delta.content.or(choice.text).unwrap_or_default(), logprobs);
+    let text = said(delta.content).or(delta.refusal).or(choice.text);
+    told.text(index, text.unwrap_or_default(), logprobs);
     for piece in delta.tool_calls.unwrap_or_default() {
-        told.call(index, tool_call(piece));
+        told.call(index, call(piece))?;
     }
-    if let Some(reason) = choice.finish_reason {
+    // An empty reason is no end: Ollama and SGLang have sent one with every chunk.
+    if let Some(reason) = said(choice.finish_reason) {
         let stop = choice.stop_reason.as_ref().and_then(Value::as_str).unwrap_or_default();
         told.end(index, finish_reason(&reason)?, stop.to_owned());
     }
@@ -161,13 +174,13 @@ fn finish_reason(word: &str) -> Result<FinishReason, Failure> {
     }
 }
 
-fn tool_call(piece: CallPiece) -> ToolCallDelta {
+fn call(piece: CallPiece) -> Piece {
     let (name, arguments) = piece
         .function
         .map(|function| (function.name, function.arguments))
         .unwrap_or_default();
-    ToolCallDelta {
-        index: piece.index,
+    Piece {
+        key: piece.index,
         id: piece.id.unwrap_or_default(),
         name: name.unwrap_or_default(),
         arguments: arguments.unwrap_or_default(),
@@ -179,14 +192,14 @@ fn logprob(told: Logprob) -> TokenLogprob {
         bytes: told.bytes.unwrap_or_else(|| told.token.clone().into_bytes()),
         token: told.token,
         logprob: told.value,
-        top: told.top.into_iter().map(logprob).collect(),
+        top: told.top.unwrap_or_default().into_iter().map(logprob).collect(),
     }
 }
 
 fn usage(counts: &Counts) -> Usage {
     Usage {
-        prompt_tokens: counts.prompt_tokens,
-        completion_tokens: counts.completion_tokens,
+        prompt_tokens: counts.prompt_tokens.unwrap_or(0),
+        completion_tokens: counts.completion_tokens.unwrap_or(0),
         reasoning_tokens: counts
             .completion_tokens_details
             .as_ref()

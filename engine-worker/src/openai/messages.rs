@@ -1,0 +1,4 @@
+//! Anthropic's Messages, also as llama-server, Ollama and others serve it.
+
+pub(super) mod ask;
+pub(super) mod event;
