@@ -13,7 +13,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     Error, Settings,
     clients::Clients,
-    door::{cancel, chat, completions, conversations, docs, embeddings, health, messages, models, page, simple, ws},
+    door::{cancel, chat, completions, conversations, docs, embeddings, health, messages, models, page, simple, text, ws},
     failure::Refusal,
     identity::Identity,
     metrics::Metrics,
@@ -74,10 +74,12 @@ impl App {
 fn doors() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(completions::create))
+        .routes(routes!(text::create))
         .routes(routes!(models::list))
         .routes(routes!(models::one))
         .routes(routes!(embeddings::create))
         .routes(routes!(messages::create))
+        .routes(routes!(messages::count_tokens))
         .routes(routes!(chat::stream))
         .routes(routes!(simple::by_prompt))
         .routes(routes!(simple::by_prompt_too))

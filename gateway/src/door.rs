@@ -1,6 +1,8 @@
 //! The doors: each says what a client may send, makes a `ChatRequest` of it, and writes the answer's entries in its own way. A
 //! projection is a pure function of entries; the waiting and the socket are in [`crate::sse`] and [`ws`].
 
+#[cfg(test)]
+mod any_body;
 pub(crate) mod cancel;
 pub(crate) mod chat;
 pub(crate) mod completions;
@@ -12,6 +14,7 @@ pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod page;
 pub(crate) mod simple;
+pub(crate) mod text;
 mod whole;
 pub(crate) mod ws;
 

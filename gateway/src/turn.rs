@@ -9,8 +9,10 @@ mod answer;
 use std::{future::poll_fn, time::Duration};
 
 use proto::v1::{
-    CancelChatRequest, ChatRequest, EmbedRequest, EmbedResponse, Failure, Principal, Reason, ResumeChatRequest, chat_command::Command,
+    CancelChatRequest, ChatRequest, CountTokensRequest, CountTokensResponse, EmbedRequest, EmbedResponse, Failure, Principal, Reason,
+    ResumeChatRequest, chat_command::Command, chat_service_client::ChatServiceClient,
 };
+use tonic::{Response, Status, transport::Channel};
 
 pub(crate) use self::answer::Answer;
 use crate::clients::{Clients, slot::End};
@@ -70,9 +72,36 @@ pub(crate) async fn cancel(clients: &Clients, stream_id: &str, principal: &Princ
 /// # Errors
 /// Why no router could.
 pub(crate) async fn embed(clients: &Clients, request: EmbedRequest) -> Result<EmbedResponse, Failure> {
+    let key = request.inputs.first().cloned().unwrap_or_default();
+    let embed = |mut router: Client| {
+        let request = request.clone();
+        async move { router.embed(request).await }
+    };
+    ask(clients, &key, embed).await
+}
+
+/// Counts the tokens of a request's input, at any router that can.
+///
+/// # Errors
+/// Why no router could.
+pub(crate) async fn count_tokens(clients: &Clients, request: CountTokensRequest) -> Result<CountTokensResponse, Failure> {
+    let count = |mut router: Client| {
+        let request = request.clone();
+        async move { router.count_tokens(request).await }
+    };
+    ask(clients, "", count).await
+}
+
+type Client = ChatServiceClient<Channel>;
+
+/// Asks the routers, the first in rank for `key` first, until one can tell.
+async fn ask<T, F>(clients: &Clients, key: &str, call: impl Fn(Client) -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
     let mut failure = unreachable_routers();
-    for router in clients.ranked(request.inputs.first().map_or("", String::as_str)) {
-        match router.client().embed(request.clone()).await {
+    for router in clients.ranked(key) {
+        match call(router.client()).await {
             Ok(response) => return Ok(response.into_inner()),
             Err(status) => failure = Failure::from_status(&status),
         }

@@ -14,12 +14,12 @@ use axum::{
 };
 use proto::v1::Head;
 
-use self::{chunk::Chunks, object::Answered, request::Completion};
+use self::{chunk::Chunks, object::Answered};
 pub(crate) use self::{
-    chunk::error,
-    content::TextOr,
+    chunk::{error, likelihood},
+    content::{Piece, TextOr},
     message::{MessageIn, messages},
-    request::{MAX_CHOICES, stops, top_p},
+    request::{Completion, MAX_CHOICES, StreamOptions, biases, seed, stops, top_p, whole},
     tool::{TOOLS, schema},
 };
 use super::{Opened, whole};

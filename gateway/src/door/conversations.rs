@@ -284,13 +284,13 @@ struct Paging {
 }
 
 /// Which part of a list is wanted.
-struct Page {
+pub(super) struct Page {
     limit: u32,
     after: String,
 }
 
 impl Page {
-    fn of(uri: &Uri) -> Result<Self, Refusal> {
+    pub(super) fn of(uri: &Uri) -> Result<Self, Refusal> {
         let query = Query::of(uri);
         let limit = query.value("limit", "a number")?.unwrap_or(PAGE_DEFAULT);
         if !(1..=PAGE).contains(&limit) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::completions::TextOr;
+use super::completions::{Piece, TextOr};
 use crate::{app::App, body, failure::Refusal, identity::Caller, openapi, turn};
 
 /// The most texts in one request, as at OpenAI.
@@ -24,7 +24,7 @@ struct Embed {
     /// Empty or missing: the first model that can.
     model: Option<String>,
     /// A text, several, the token ids of one, or of several: at most 2,048, none of them empty.
-    #[schema(value_type = TextOr<String>)]
+    #[schema(value_type = TextOr<Piece>)]
     input: Value,
     /// `float` or `base64`.
     encoding_format: Option<String>,

@@ -3,19 +3,27 @@
 //!
 //! The format knows no way to come back to a stream. With an `Idempotency-Key` the same request reads the same answer again.
 
+mod content;
+mod count;
 mod error;
 mod events;
 mod object;
 mod request;
+mod tool;
 
 use axum::{
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
+use http::HeaderMap;
 use proto::v1::{FinishReason, Head};
 
-pub(crate) use self::error::{ErrorBody, in_its_words};
-use self::{events::Blocks, object::Answered, request::Asked};
+pub(super) use self::request::Asked;
+pub(crate) use self::{
+    count::{__path_count_tokens, count_tokens},
+    error::{ErrorBody, in_its_words},
+};
+use self::{events::Blocks, object::Answered};
 use super::{Opened, whole};
 use crate::{
     account::Account,
@@ -37,7 +45,10 @@ use crate::{
     path = "/v1/messages",
     operation_id = "create_message",
     tag = openapi::ANTHROPIC,
-    params(openapi::Key),
+    params(
+        ("anthropic-version" = Option<String>, Header, description = "A date: every version is answered alike."),
+        openapi::Key,
+    ),
     request_body = Asked,
     responses(
         (status = OK, description = "The answer.", content((Answered = "application/json"), (String = "text/event-stream"))),
@@ -62,11 +73,27 @@ pub(crate) async fn create(State(app): State<App>, arrival: Arrival, caller: Cal
 
 /// Whether to stream, and what.
 async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(bool, Answer), Refusal> {
+    version(request.headers())?;
     let comeback = Comeback::of(request.headers(), &Query::of(request.uri()))?;
     let body = body::read(request, app.settings()).await?;
     let (stream, mut request) = body::parse::<Asked>(&body)?.into_chat()?;
     comeback.sign(&mut request, account.caller(), || body::value(&body));
     Ok((stream, super::begin(app, account, request).await?))
+}
+
+/// # Errors
+/// The client names a version that can be none. Where it names none, it is taken for the only one.
+fn version(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(version) = headers.get("anthropic-version") else {
+        return Ok(());
+    };
+    let form = b"0000-00-00";
+    let fits = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
+    if version.len() == form.len() && version.as_bytes().iter().zip(form).all(fits) {
+        return Ok(());
+    }
+    let message = format!("anthropic-version: expected a date such as 2023-06-01, got {version:?}");
+    Err(Refusal::invalid("anthropic-version", message))
 }
 
 /// The message's id, from the answer's.

@@ -114,7 +114,7 @@ struct Begin {
 /// What is asked: one message, or all.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = SimpleRequest)]
-struct Chat {
+pub(super) struct Chat {
     /// What the user says; also called `prompt`.
     #[serde(alias = "prompt")]
     message: Option<String>,
@@ -176,7 +176,7 @@ async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(bo
 }
 
 impl Chat {
-    fn into_chat(self) -> Result<ChatRequest, Refusal> {
+    pub(super) fn into_chat(self) -> Result<ChatRequest, Refusal> {
         let mut request = ChatRequest {
             max_tokens: super::max_tokens("max_tokens", self.max_tokens)?,
             model: self.model.unwrap_or_default(),

@@ -23,6 +23,8 @@ use http::StatusCode;
 use proto::v1::Entry;
 use tokio::time::{Instant, sleep, timeout};
 
+#[cfg(test)]
+pub(super) use self::incoming::parse;
 use self::{incoming::Incoming, outgoing::Events};
 use crate::{
     account::Account,

@@ -49,7 +49,8 @@ async fn a_streamed_completion_is_openais_to_the_byte() {
 
 #[tokio::test]
 async fn usage_comes_once_at_the_end_and_only_where_asked_for() {
-    let body = r#"{"messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true}}"#;
+    let body =
+        r#"{"messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true,"include_obfuscation":true}}"#;
     insta::assert_snapshot!(masked(&complete(body, hello()).await));
 }
 
@@ -95,6 +96,28 @@ async fn a_tool_call_is_named_in_its_first_piece_only() {
 #[tokio::test]
 async fn a_whole_answer_of_calls_has_no_content() {
     insta::assert_snapshot!(masked(&complete(r#"{"messages":[{"role":"user","content":"hi"}]}"#, tools()).await));
+}
+
+#[tokio::test]
+async fn thoughts_are_counted_among_the_tokens_and_by_themselves() {
+    let usage = Usage {
+        prompt_tokens: 5,
+        completion_tokens: 4,
+        reasoning_tokens: 3,
+        cached_tokens: 2,
+    };
+    let end = Entry {
+        event: Some(Event::Finished(Box::new(Finished {
+            usage: Some(usage),
+            ..Finished::default()
+        }))),
+        ..Entry::default()
+    };
+    let whole = complete(r#"{"messages":[{"role":"user","content":"hi"}]}"#, vec![end]).await.json();
+    let usage = &whole["usage"];
+    assert_eq!((&usage["completion_tokens"], &usage["total_tokens"]), (&4.into(), &9.into()));
+    assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], 3);
+    assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 2);
 }
 
 #[tokio::test]

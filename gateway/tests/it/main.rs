@@ -25,4 +25,5 @@ mod models;
 mod replay;
 mod resume;
 mod slow;
+mod text;
 mod websocket;

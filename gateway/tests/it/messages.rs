@@ -138,6 +138,27 @@ async fn an_answer_that_broke_off_ends_with_an_error_and_no_stop() {
 }
 
 #[tokio::test]
+async fn an_input_is_counted_without_an_answer() {
+    let router = Router::start();
+    let gateway = Gateway::before(&[&router]).await;
+    let post = async |head: &str, body: &str| {
+        let head = format!(
+            "POST /v1/messages/count_tokens HTTP/1.1\n{head}content-type: application/json\ncontent-length: {}",
+            body.len()
+        );
+        client::send(gateway.address, &head, body.as_bytes()).await.whole().await
+    };
+    let ask = r#"{"model":"tiny","messages":[{"role":"user","content":"hi"}],"tools":[{"name":"f","input_schema":{}}]}"#;
+    let counted = post("anthropic-version: 2023-06-01\n", ask).await;
+    assert_eq!((counted.status, counted.body.as_str()), (200, r#"{"input_tokens":7}"#));
+    let wrong = post("", r#"{"model":"tiny"}"#).await;
+    assert_eq!((wrong.status, &wrong.json()["type"]), (400, &json!("error")));
+    let version = post("anthropic-version: newest\n", ask).await;
+    assert_eq!(version.status, 400);
+    assert!(version.body.contains("anthropic-version"), "{}", version.body);
+}
+
+#[tokio::test]
 async fn errors_have_anthropics_shape_and_status() {
     let router = Router::start();
     let gateway = Gateway::before(&[&router]).await;

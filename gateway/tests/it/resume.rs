@@ -96,7 +96,7 @@ impl Door {
 
 const COMPLETION: &str = r#"{"messages":[{"role":"user","content":"hi"}],"stream":true,"n":2,
     "stream_options":{"include_usage":true,"resumable":true}}"#;
-const DOORS: [Door; 5] = [
+const DOORS: [Door; 6] = [
     Door {
         head: "POST /v1/chat/completions",
         body: COMPLETION,
@@ -120,6 +120,11 @@ const DOORS: [Door; 5] = [
     Door {
         head: "POST /chat?resumable=1",
         body: r#"{"message":"hi","stream":true}"#,
+        in_query: false,
+    },
+    Door {
+        head: "POST /v1/completions?resumable=1",
+        body: r#"{"prompt":"hi","stream":true,"n":2,"echo":true,"stream_options":{"include_usage":true}}"#,
         in_query: false,
     },
 ];

@@ -180,10 +180,15 @@ pub(crate) fn logprobs(tokens: &[TokenLogprob]) -> Logprobs {
     }
 }
 
+/// The log probability of a token, as a number that JSON knows.
+pub(crate) fn likelihood(token: &TokenLogprob) -> f32 {
+    if token.logprob.is_finite() { token.logprob } else { IMPOSSIBLE }
+}
+
 fn logprob(token: &TokenLogprob) -> Likely {
     Likely {
         token: token.token.clone(),
-        logprob: if token.logprob.is_finite() { token.logprob } else { IMPOSSIBLE },
+        logprob: likelihood(token),
         bytes: token.bytes.clone(),
     }
 }

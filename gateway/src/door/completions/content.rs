@@ -78,3 +78,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for WordOr<T> {
         deserializer.deserialize_any(Either(PhantomData))
     }
 }
+
+/// A text, a text as the ids of its tokens, or one of such ids.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a string, a number, or an array of numbers")]
+pub(crate) enum Piece {
+    Token(u32),
+    Text(String),
+    Tokens(Vec<u32>),
+}

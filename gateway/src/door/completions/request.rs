@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use proto::v1::{ChatRequest, Sampling};
+use proto::v1::{ChatRequest, Sampling, Thinking};
 use serde::Deserialize;
 use serde_json::Number;
 use utoipa::ToSchema;
@@ -74,6 +74,10 @@ pub(crate) struct Completion {
     response_format: Option<FormatIn>,
     tools: Option<Vec<ToolIn>>,
     tool_choice: Option<WordOr<NamedTool>>,
+    /// False: at most one function is called.
+    parallel_tool_calls: Option<bool>,
+    /// How hard the model thinks: `none`, `minimal`, `low`, `medium`, `high`, …
+    reasoning_effort: Option<String>,
     /// Ours: the conversation whose history goes before the messages, and in which the turn is kept.
     conversation_id: Option<String>,
     /// Ours: what becomes of the answer when its client has gone: `cancel`, `detach` or `background`.
@@ -134,6 +138,8 @@ impl Completion {
             response_format: self.response_format.map(FormatIn::into_format).transpose()?.flatten(),
             tools: tools(self.tools.unwrap_or_default())?,
             tool_choice: self.tool_choice.map(tool_choice).transpose()?,
+            parallel_tool_calls: self.parallel_tool_calls,
+            thinking: self.reasoning_effort.map(thinking),
             n: choices,
             conversation_id: self.conversation_id.unwrap_or_default(),
             ..ChatRequest::default()
@@ -165,6 +171,20 @@ impl Completion {
             logprobs: self.logprobs.unwrap_or(false),
             top_logprobs,
         })
+    }
+}
+
+/// How to think, from one of OpenAI's words.
+fn thinking(effort: String) -> Thinking {
+    match effort.as_str() {
+        "none" => Thinking {
+            enabled: Some(false),
+            ..Thinking::default()
+        },
+        _ => Thinking {
+            effort,
+            ..Thinking::default()
+        },
     }
 }
 

@@ -1,14 +1,17 @@
-//! What a client may send to the Messages door, and the `ChatRequest` that is made of it. Unknown fields are ignored; each refusal
-//! names its field.
+//! What a client may send to the Messages doors, and the `ChatRequest` that is made of it: what was said is in [`super::content`], tools
+//! in [`super::tool`]. Unknown fields are ignored; each refusal names its field.
 
-use proto::v1::{ChatRequest, Message, Role, Sampling, Tool, ToolCall, ToolChoice, ToolMode};
+use proto::v1::{ChatRequest, Message, Role, Sampling};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::{
+    content::{Block, Said, plain_text},
+    tool::{Choice, OutputConfig, ThinkingIn, ToolIn, thinking, tools},
+};
 use crate::{
     door::{
-        completions::{TOOLS, TextOr, schema, stops, top_p},
+        completions::{TextOr, stops, top_p},
         max_tokens, within,
     },
     failure::Refusal,
@@ -20,7 +23,7 @@ const MESSAGES: usize = 4096;
 /// What is asked: Anthropic's fields. Fields that are not here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = MessageRequest)]
-pub(super) struct Asked {
+pub(in crate::door) struct Asked {
     model: String,
     #[schema(minimum = 1, maximum = 1_048_576)]
     max_tokens: i64,
@@ -38,73 +41,56 @@ pub(super) struct Asked {
     top_k: Option<u32>,
     tools: Option<Vec<ToolIn>>,
     tool_choice: Option<Choice>,
+    thinking: Option<ThinkingIn>,
+    output_config: Option<OutputConfig>,
 }
 
-/// A message.
+/// An input whose tokens are to be counted.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = MessageIn)]
-struct Said {
-    /// `user` or `assistant`.
-    role: String,
-    content: TextOr<Block>,
-}
-
-/// A content block: the fields of all kinds that can be read.
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = ContentBlockIn)]
-struct Block {
-    /// `text`, `thinking`, `redacted_thinking`, `tool_use` or `tool_result`.
-    r#type: String,
-    text: Option<String>,
-    thinking: Option<String>,
-    /// Of a `tool_use`.
-    id: Option<String>,
-    /// Of a `tool_use`.
-    name: Option<String>,
-    /// Of a `tool_use`.
-    #[schema(value_type = Option<Object>)]
-    input: Option<Box<RawValue>>,
-    /// Of a `tool_result`.
-    tool_use_id: Option<String>,
-    /// Of a `tool_result`.
-    content: Option<TextOr<Part>>,
-}
-
-/// A part of a tool's result.
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = ToolResultPart)]
-struct Part {
-    /// `text`.
-    r#type: String,
-    text: Option<String>,
-}
-
-/// A tool of the caller's.
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = Tool)]
-struct ToolIn {
-    /// `custom`.
-    r#type: Option<String>,
-    name: String,
-    description: Option<String>,
-    /// The JSON schema of its input.
-    #[schema(value_type = Option<Object>)]
-    input_schema: Option<Box<RawValue>>,
-}
-
-/// Whether tools may, must or must not be used.
-#[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = ToolChoice)]
-struct Choice {
-    /// `auto`, `any`, `tool` or `none`.
-    r#type: String,
-    /// Of `tool`.
-    name: Option<String>,
+#[schema(as = CountTokensRequest)]
+pub(super) struct Input {
+    model: String,
+    #[schema(min_items = 1)]
+    messages: Vec<Said>,
+    /// The operator's instructions.
+    system: Option<TextOr<Block>>,
+    tools: Option<Vec<ToolIn>>,
+    tool_choice: Option<Choice>,
+    thinking: Option<ThinkingIn>,
+    output_config: Option<OutputConfig>,
 }
 
 impl Asked {
     /// Whether to stream, and what is asked of the mesh.
-    pub(super) fn into_chat(self) -> Result<(bool, ChatRequest), Refusal> {
+    pub(in crate::door) fn into_chat(self) -> Result<(bool, ChatRequest), Refusal> {
+        let sampling = Sampling {
+            temperature: within("temperature", self.temperature, 0.0..=1.0)?,
+            top_p: top_p(self.top_p)?,
+            top_k: self.top_k,
+            stop: stops("stop_sequences", self.stop_sequences.unwrap_or_default())?,
+            ..Sampling::default()
+        };
+        let input = Input {
+            model: self.model,
+            messages: self.messages,
+            system: self.system,
+            tools: self.tools,
+            tool_choice: self.tool_choice,
+            thinking: self.thinking,
+            output_config: self.output_config,
+        };
+        let request = ChatRequest {
+            max_tokens: max_tokens("max_tokens", Some(self.max_tokens))?,
+            sampling: Some(sampling),
+            ..input.into_chat()?
+        };
+        Ok((self.stream.unwrap_or(false), request))
+    }
+}
+
+impl Input {
+    /// What is asked of the mesh, as far as the input says it.
+    pub(super) fn into_chat(self) -> Result<ChatRequest, Refusal> {
         let mut messages = Vec::with_capacity(self.messages.len() + 1);
         if let Some(system) = self.system {
             messages.push(Message {
@@ -120,169 +106,23 @@ impl Asked {
         for (index, said) in self.messages.into_iter().enumerate() {
             said.add(&format!("messages[{index}]"), &mut messages)?;
         }
-        let sampling = Sampling {
-            temperature: within("temperature", self.temperature, 0.0..=1.0)?,
-            top_p: top_p(self.top_p)?,
-            top_k: self.top_k,
-            stop: stops("stop_sequences", self.stop_sequences.unwrap_or_default())?,
-            ..Sampling::default()
-        };
-        let request = ChatRequest {
+        let output = self.output_config.unwrap_or_default();
+        Ok(ChatRequest {
             model: self.model,
-            max_tokens: max_tokens("max_tokens", Some(self.max_tokens))?,
             messages,
-            sampling: Some(sampling),
             tools: tools(self.tools.unwrap_or_default())?,
+            parallel_tool_calls: self.tool_choice.as_ref().and_then(Choice::parallel),
             tool_choice: self.tool_choice.map(Choice::into_choice).transpose()?,
+            response_format: output.format()?,
+            thinking: thinking(self.thinking.as_ref(), &output)?,
             ..ChatRequest::default()
-        };
-        Ok((self.stream.unwrap_or(false), request))
-    }
-}
-
-impl Said {
-    /// Adds what was said: the results of tools are messages of their own, before the text that came with them.
-    fn add(self, at: &str, messages: &mut Vec<Message>) -> Result<(), Refusal> {
-        let role = match self.role.as_str() {
-            "user" => Role::User,
-            "assistant" => Role::Assistant,
-            "system" => Role::System,
-            other => {
-                let message = format!("{at}.role: expected user or assistant, got {other:?}");
-                return Err(Refusal::invalid(format!("{at}.role"), message));
-            }
-        };
-        let mut message = Message {
-            role: role.into(),
-            ..Message::default()
-        };
-        let blocks = match self.content {
-            TextOr::Text(text) => {
-                message.text = text;
-                messages.push(message);
-                return Ok(());
-            }
-            TextOr::List(blocks) => blocks,
-        };
-        let mut texts = Vec::new();
-        let before = messages.len();
-        for (index, block) in blocks.into_iter().enumerate() {
-            let at = format!("{at}.content[{index}]");
-            match block.r#type.as_str() {
-                "text" => texts.push(required(&at, "text", block.text)?),
-                "thinking" if role == Role::Assistant => message.reasoning.push_str(&required(&at, "thinking", block.thinking)?),
-                "redacted_thinking" if role == Role::Assistant => {} // only its maker can read it
-                "tool_use" if role == Role::Assistant => message.tool_calls.push(ToolCall {
-                    id: required(&at, "id", block.id)?,
-                    name: required(&at, "name", block.name)?,
-                    arguments: block.input.map_or_else(|| "{}".to_owned(), |input| input.get().to_owned()),
-                }),
-                "tool_result" if role == Role::User => messages.push(Message {
-                    role: Role::Tool.into(),
-                    tool_call_id: required(&at, "tool_use_id", block.tool_use_id)?,
-                    text: result_text(&at, block.content)?,
-                    ..Message::default()
-                }),
-                other => {
-                    let message = format!("{at}.type: expected text, thinking, tool_use or tool_result as the role allows, got {other:?}");
-                    return Err(Refusal::invalid(format!("{at}.type"), message));
-                }
-            }
-        }
-        let only_results = texts.is_empty() && messages.len() > before;
-        if !only_results {
-            message.text = texts.join("\n");
-            messages.push(message);
-        }
-        Ok(())
-    }
-}
-
-fn required(at: &str, name: &str, value: Option<String>) -> Result<String, Refusal> {
-    value.ok_or_else(|| Refusal::invalid(format!("{at}.{name}"), format!("{at}.{name} is missing")))
-}
-
-fn plain_text(at: &str, content: TextOr<Block>) -> Result<String, Refusal> {
-    match content {
-        TextOr::Text(text) => Ok(text),
-        TextOr::List(blocks) => {
-            let parts = blocks.into_iter().map(|block| Part {
-                r#type: block.r#type,
-                text: block.text,
-            });
-            joined(at, parts.collect())
-        }
-    }
-}
-
-fn result_text(at: &str, content: Option<TextOr<Part>>) -> Result<String, Refusal> {
-    match content {
-        None => Ok(String::new()),
-        Some(TextOr::Text(text)) => Ok(text),
-        Some(TextOr::List(parts)) => joined(&format!("{at}.content"), parts),
-    }
-}
-
-fn joined(at: &str, parts: Vec<Part>) -> Result<String, Refusal> {
-    let mut texts = Vec::with_capacity(parts.len());
-    for (index, part) in parts.into_iter().enumerate() {
-        let at = format!("{at}[{index}]");
-        if part.r#type != "text" {
-            let message = format!("{at}.type: only text can be read, got {:?}", part.r#type);
-            return Err(Refusal::invalid(format!("{at}.type"), message));
-        }
-        texts.push(required(&at, "text", part.text)?);
-    }
-    Ok(texts.join("\n"))
-}
-
-fn tools(given: Vec<ToolIn>) -> Result<Vec<Tool>, Refusal> {
-    if given.len() > TOOLS {
-        let message = format!("tools: expected at most {TOOLS} tools, got {}", given.len());
-        return Err(Refusal::invalid("tools", message));
-    }
-    let tool = |(index, tool): (usize, ToolIn)| {
-        let at = format!("tools[{index}]");
-        if tool.r#type.as_deref().is_some_and(|kind| kind != "custom") {
-            let message = format!("{at}.type: only the caller's own tools are known (custom), got {:?}", tool.r#type);
-            return Err(Refusal::invalid(format!("{at}.type"), message));
-        }
-        if tool.name.is_empty() {
-            return Err(Refusal::invalid(format!("{at}.name"), format!("{at}.name is empty")));
-        }
-        Ok(Tool {
-            name: tool.name,
-            description: tool.description.unwrap_or_default(),
-            parameters: schema(&format!("{at}.input_schema"), tool.input_schema.as_deref())?,
-            strict: false,
         })
-    };
-    given.into_iter().enumerate().map(tool).collect()
-}
-
-impl Choice {
-    fn into_choice(self) -> Result<ToolChoice, Refusal> {
-        let mode = match self.r#type.as_str() {
-            "auto" => ToolMode::Auto,
-            "any" => ToolMode::Required,
-            "tool" => ToolMode::Named,
-            "none" => ToolMode::None,
-            other => {
-                let message = format!("tool_choice.type: expected auto, any, tool or none, got {other:?}");
-                return Err(Refusal::invalid("tool_choice.type", message));
-            }
-        };
-        let name = match (mode, self.name) {
-            (ToolMode::Named, None) => return Err(Refusal::invalid("tool_choice.name", "tool_choice.name is missing")),
-            (ToolMode::Named, Some(name)) => name,
-            _ => String::new(),
-        };
-        Ok(ToolChoice { mode: mode.into(), name })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proto::v1::{ToolMode, response_format::Format};
     use serde_json::{Value, json};
 
     use super::*;
@@ -324,6 +164,38 @@ mod tests {
     }
 
     #[test]
+    fn how_to_use_tools_and_how_to_think_is_told() {
+        let asked = |more: Value| {
+            let mut body = json!({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            parsed(&body).unwrap().1
+        };
+        for (kind, mode) in [
+            ("auto", ToolMode::Auto),
+            ("any", ToolMode::Required),
+            ("tool", ToolMode::Named),
+            ("none", ToolMode::None),
+        ] {
+            let request = asked(json!({"tool_choice": {"type": kind, "name": "f", "disable_parallel_tool_use": true}}));
+            assert_eq!(request.tool_choice.unwrap().mode(), mode);
+            assert_eq!(request.parallel_tool_calls, Some(false));
+        }
+        let request = asked(json!({"tools": [{"name": "f", "strict": true, "cache_control": {"type": "ephemeral"}}]}));
+        assert!(request.tools[0].strict && request.parallel_tool_calls.is_none() && request.thinking.is_none());
+        let thinking = asked(json!({"thinking": {"type": "enabled", "budget_tokens": 2048, "display": "summarized"}}))
+            .thinking
+            .unwrap();
+        assert_eq!((thinking.enabled, thinking.budget), (Some(true), 2048));
+        let output = json!({"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}});
+        let request = asked(json!({"output_config": output, "metadata": {"user_id": "u"}, "service_tier": "auto"}));
+        assert_eq!(request.thinking.unwrap().effort, "low");
+        let Some(Format::JsonSchema(format)) = request.response_format.unwrap().format else {
+            panic!("no schema")
+        };
+        assert_eq!((format.schema.as_str(), format.strict), (r#"{"type":"object"}"#, true));
+    }
+
+    #[test]
     fn the_field_at_fault_is_named() {
         let with = |name: &str, value: Value| {
             let mut body = json!({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]});
@@ -342,5 +214,8 @@ mod tests {
             "tools[0].type"
         );
         assert_eq!(with("stop_sequences", json!([""])), "stop_sequences");
+        assert_eq!(with("thinking", json!({"type": "hard"})), "thinking.type");
+        let format = json!({"format": {"type": "xml", "schema": {}}});
+        assert_eq!(with("output_config", format), "output_config.format.type");
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 
 /// One message of a client.
 #[derive(Debug)]
-pub(super) enum Incoming {
+pub(in crate::door) enum Incoming {
     /// Answer this.
     Chat(Box<ChatRequest>),
     /// End the answer that runs.
@@ -43,7 +43,7 @@ struct Raw {
 ///
 /// # Errors
 /// It is not JSON, or a field is wrong.
-pub(super) fn parse(text: &[u8]) -> Result<Incoming, Refusal> {
+pub(in crate::door) fn parse(text: &[u8]) -> Result<Incoming, Refusal> {
     let raw: Raw = body::parse(text)?;
     match raw.r#type.as_deref() {
         None | Some("prompt" | "chat" | "message") => raw.into_chat().map(Incoming::Chat),
