@@ -1,9 +1,12 @@
-//! The account of one request for an answer: how long, how many tokens, how it ended. Given once, to the log and the metrics,
+//! The account of one request for an answer: how long, how many tokens, how it ended. Given once, to the log, the metrics and the limits,
 //! when it is dropped, whichever way the request went. Every door that starts an answer holds one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use proto::v1::{ChatRequest, DisconnectPolicy, Entry, Head, Usage, entry::Event};
+use proto::v1::{ChatRequest, DisconnectPolicy, Entry, FinishedTurn, Head, Usage, entry::Event};
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -11,7 +14,9 @@ use crate::{
     app::App,
     failure::Refusal,
     identity::Caller,
+    limits::Grant,
     metrics::{ByError, ByModel, ByStatus, ByType, Metrics, TokenCounter},
+    refusals::Refusals,
     stack::Arrival,
 };
 
@@ -29,6 +34,11 @@ pub(crate) struct Account {
     stream_id: String,
     answer: Option<Running>,
     outcome: Outcome,
+    /// Where limits hold: what is to be settled. It goes with the account, so it is on every way.
+    grant: Option<Grant>,
+    /// Whether the answer may go on without its client.
+    lasting: bool,
+    refusals: Refusals,
 }
 
 /// What is known once the answer was admitted.
@@ -39,6 +49,7 @@ struct Running {
     last_token: Option<Instant>,
     tokens: u64,
     counter: TokenCounter,
+    prompt_tokens: u32,
     usage: Option<Usage>,
 }
 
@@ -51,8 +62,8 @@ enum Outcome {
     Finished,
     /// Somebody ended it.
     Cancelled,
-    /// The request was refused.
-    Refused(&'static str),
+    /// The request was refused: why, and with which HTTP status.
+    Refused(&'static str, u16),
     /// The answer broke off.
     Failed(&'static str),
     /// The gateway stops, and its client was sent to another.
@@ -71,6 +82,9 @@ impl Account {
             stream_id: String::new(),
             answer: None,
             outcome: Outcome::Open,
+            grant: None,
+            lasting: false,
+            refusals: app.refusals().clone(),
         }
     }
 
@@ -92,6 +106,28 @@ impl Account {
         if request.disconnect() == DisconnectPolicy::Unspecified {
             request.disconnect = DisconnectPolicy::Cancel.into();
         }
+        request.door = self.door.to_owned();
+        request.key_id = self.caller.key().unwrap_or_default().to_owned();
+        self.lasting = request.disconnect() != DisconnectPolicy::Cancel;
+    }
+
+    /// Asks whether the caller's limits let this request pass. It may leave with a bound of its output.
+    ///
+    /// # Errors
+    /// A limit is met.
+    pub(crate) async fn ask_leave(&mut self, app: &App, request: &mut ChatRequest) -> Result<(), Refusal> {
+        let context = if request.max_tokens.is_none() {
+            app.clients().context_of(&request.model)
+        } else {
+            0
+        };
+        self.grant = app.limits().admit((&self.caller, &self.arrival.quota), request, context).await?;
+        Ok(())
+    }
+
+    /// The client reads on an answer that was admitted before.
+    pub(crate) fn reads_on(&mut self, app: &App, stream_id: &str) {
+        self.grant = app.limits().reading(&self.caller, stream_id);
     }
 
     /// The answer was admitted.
@@ -109,6 +145,7 @@ impl Account {
             last_token: None,
             tokens: 0,
             counter,
+            prompt_tokens: head.prompt_tokens,
             usage: None,
         });
     }
@@ -146,7 +183,7 @@ impl Account {
 
     /// The request is refused, or its whole answer failed. Returns `refusal` for the client.
     pub(crate) fn refuse(&mut self, refusal: Refusal) -> Refusal {
-        self.outcome = Outcome::Refused(refusal.code());
+        self.outcome = Outcome::Refused(refusal.code(), refusal.status().as_u16());
         refusal
     }
 }
@@ -157,7 +194,7 @@ impl Outcome {
             Self::Open => "disconnected",
             Self::Finished => "finished",
             Self::Cancelled => "cancelled",
-            Self::Refused(_) => "refused",
+            Self::Refused(..) => "refused",
             Self::Failed(_) => "failed",
             Self::Moved => "moved",
         }
@@ -165,15 +202,56 @@ impl Outcome {
 
     fn error(self) -> &'static str {
         match self {
-            Self::Refused(code) | Self::Failed(code) => code,
+            Self::Refused(code, _) | Self::Failed(code) => code,
             _ => "",
         }
     }
 }
 
+impl Account {
+    /// Says what the answer took; if its end was not seen, the request log will know.
+    fn settle(&mut self) {
+        let Some(grant) = self.grant.take() else { return };
+        let usage = self.answer.as_ref().and_then(|running| running.usage);
+        match (usage, self.outcome) {
+            (Some(usage), _) => grant.settle(u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens)),
+            (None, Outcome::Moved) => grant.leave(),
+            (None, Outcome::Refused(..)) if self.answer.is_none() => drop(grant), // it never began, and costs nothing
+            (None, _) => {
+                let seen = self
+                    .answer
+                    .as_ref()
+                    .map_or(0, |running| u64::from(running.prompt_tokens) + running.tokens);
+                grant.look_up((!self.lasting).then_some(seen));
+            }
+        }
+    }
+
+    /// Tells the request log of a request that never became an answer.
+    fn log_refusal(&self, duration: Duration) {
+        let (Outcome::Refused(code, status), None) = (self.outcome, &self.answer) else {
+            return;
+        };
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.refusals.log(FinishedTurn {
+            principal: Some(self.caller.principal().clone()),
+            request_id: self.arrival.request_id.to_string(),
+            door: self.door.to_owned(),
+            key_id: self.caller.key().unwrap_or_default().to_owned(),
+            finish_reason: code.to_owned(),
+            status: status.into(),
+            started_ms: i64::try_from(since_1970.saturating_sub(duration).as_millis()).unwrap_or(i64::MAX),
+            duration_ms: u32::try_from(duration.as_millis()).unwrap_or(u32::MAX),
+            ..FinishedTurn::default()
+        });
+    }
+}
+
 impl Drop for Account {
     fn drop(&mut self) {
+        self.settle();
         let duration = self.arrival.at.elapsed();
+        self.log_refusal(duration);
         let by_model = ByModel { model: self.model.clone() };
         let (model, status, error) = (self.model.as_str(), self.outcome.status(), self.outcome.error());
         let series = ByStatus {

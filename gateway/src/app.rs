@@ -13,11 +13,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     Error, Settings,
     clients::Clients,
-    door::{cancel, chat, completions, conversations, docs, embeddings, health, messages, models, page, simple, text, ws},
+    door::{cancel, chat, completions, conversations, docs, embeddings, health, messages, models, page, requests, simple, text, ws},
     failure::Refusal,
     identity::Identity,
+    limits::Limits,
     metrics::Metrics,
-    openapi, stack,
+    openapi,
+    refusals::{self, Refusals},
+    stack,
 };
 
 /// What the doors share. Cloning shares.
@@ -29,6 +32,8 @@ struct Inner {
     settings: Settings,
     clients: Clients,
     identity: Identity,
+    limits: Limits,
+    refusals: Refusals,
     metrics: Arc<Metrics>,
     drain: Drain,
 }
@@ -40,11 +45,17 @@ impl App {
     /// A setting is wrong.
     pub(crate) fn new(settings: Settings, drain: Drain) -> Result<Self, Error> {
         let clients = Clients::new(&settings, &drain)?;
+        let metrics = Arc::new(Metrics::new());
+        let limits = Limits::start(&settings, &clients, &metrics, &drain)?;
+        let (refusals, told) = Refusals::new(&metrics);
+        drain.spawn_until_draining(refusals::run(clients.store(), Arc::clone(&metrics), told));
         Ok(Self(Arc::new(Inner {
             settings,
             clients,
             identity: Identity::off(),
-            metrics: Arc::new(Metrics::new()),
+            limits,
+            refusals,
+            metrics,
             drain,
         })))
     }
@@ -59,6 +70,14 @@ impl App {
 
     pub(crate) fn identity(&self) -> &Identity {
         &self.0.identity
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.0.refusals
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -89,6 +108,7 @@ fn doors() -> OpenApiRouter<App> {
         .routes(routes!(conversations::create, conversations::list))
         .routes(routes!(conversations::read, conversations::rename, conversations::delete))
         .routes(routes!(conversations::messages))
+        .routes(routes!(requests::list))
 }
 
 /// These are everybody's: they tell nothing of any principal.

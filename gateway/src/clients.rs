@@ -76,6 +76,14 @@ impl Clients {
         models
     }
 
+    /// The context of `model` in tokens, or that of the first model where none is named. 0: not known.
+    pub(crate) fn context_of(&self, model: &str) -> u32 {
+        let statuses = self.statuses();
+        let mut models = statuses.iter().flat_map(|status| &status.models);
+        let found = models.find(|known| model.is_empty() || known.id == model);
+        found.map_or(0, |model| model.context_length)
+    }
+
     /// What the reachable routers said last.
     pub(crate) fn statuses(&self) -> Vec<Arc<RouterStatus>> {
         self.routers().iter().filter_map(|router| router.status()).collect()

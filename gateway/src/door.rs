@@ -13,6 +13,7 @@ pub(crate) mod health;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod page;
+pub(crate) mod requests;
 pub(crate) mod simple;
 pub(crate) mod text;
 mod whole;
@@ -73,6 +74,7 @@ fn stream<P: Projection>(app: &App, account: Account, opened: Opened, ids: bool,
 /// its beginning.
 async fn begin(app: &App, account: &mut Account, mut request: ChatRequest) -> Result<Answer, Refusal> {
     account.sign(&mut request);
+    account.ask_leave(app, &mut request).await?;
     let start = turn::start(app.clients(), request, app.settings().gateway_patience);
     let answer = in_time(app, start).await.map_err(idempotency::refused)?;
     account.admitted(answer.head());
@@ -102,7 +104,10 @@ async fn resume(app: &App, account: &mut Account, stream_id: &str, next: u32) ->
     };
     let answer = in_time(app, turn::attach(app.clients(), place, app.settings().gateway_patience)).await?;
     match &answer {
-        Some(answer) => account.admitted(answer.head()),
+        Some(answer) => {
+            account.reads_on(app, stream_id);
+            account.admitted(answer.head());
+        }
         None => account.nothing_left(),
     }
     Ok(answer)

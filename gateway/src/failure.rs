@@ -19,6 +19,8 @@ pub(crate) struct Refusal(Box<Inner>);
 #[derive(Clone, Debug)]
 struct Inner {
     status: StatusCode,
+    /// OpenAI's `type`, where it does not follow from the status.
+    kind: Option<&'static str>,
     code: &'static str,
     message: String,
     param: Option<String>,
@@ -63,6 +65,7 @@ impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             status,
+            kind: None,
             code,
             message: message.into(),
             param: None,
@@ -76,6 +79,18 @@ impl Refusal {
         let mut refusal = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
         refusal.0.param = Some(param.into());
         refusal
+    }
+
+    /// With this `type` for clients of OpenAI.
+    pub(crate) fn of_kind(mut self, kind: &'static str) -> Self {
+        self.0.kind = Some(kind);
+        self
+    }
+
+    /// It is worth trying again after this time.
+    pub(crate) fn after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
     }
 
     /// The HTTP status.
@@ -107,7 +122,7 @@ impl Refusal {
     fn error(&self) -> ErrorObject<'_> {
         ErrorObject {
             message: &self.0.message,
-            r#type: kind(self.0.status),
+            r#type: self.0.kind.unwrap_or_else(|| kind(self.0.status)),
             param: self.0.param.as_deref(),
             code: self.0.code,
             queue_depth: self.0.queue_depth,
@@ -155,6 +170,7 @@ impl From<Failure> for Refusal {
         };
         Self(Box::new(Inner {
             status,
+            kind: None,
             code: reason.as_word(),
             message: failure.message,
             param: Some(failure.param).filter(|param| !param.is_empty()),

@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use http::{StatusCode, request::Parts};
 use proto::v1::Principal;
 
-use crate::failure::Refusal;
+use crate::{failure::Refusal, front::Vouched};
 
 /// Who asks, and what they may do. Cloning shares.
 #[derive(Clone, Debug)]
@@ -36,6 +36,19 @@ impl Caller {
     /// Nobody in particular: everybody, where no identity is asked for.
     pub(crate) fn anonymous() -> Self {
         Self(Arc::default())
+    }
+
+    /// The user for whom a trusted front speaks: within the tenant of the front's own key, if it has one, and never more than a user.
+    pub(crate) fn speaking_for(&self, vouched: Vouched<'_>) -> Self {
+        Self(Arc::new(Who {
+            principal: Principal {
+                tenant: self.0.principal.tenant.clone(),
+                user_id: vouched.user.to_owned(),
+            },
+            role: Role::User,
+            tier: vouched.tier.map(str::to_owned).or_else(|| self.0.tier.clone()),
+            key: self.0.key.clone(),
+        }))
     }
 
     /// On whose behalf.

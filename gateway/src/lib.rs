@@ -1,11 +1,11 @@
 //! The doors of the mesh: HTTP for browsers, SDKs and curl, in front of the routers. It keeps nothing that another gateway has not.
 //!
-//! A request, in the order of its way: `app` (the routes) → `stack` (id, span, safety) → `identity` (who asks) → `body` (what the client sent) →
-//! `door` (what it means, and how the answer is written) → `turn` (the answer, whichever router carries it) → `clients` (the
+//! A request, in the order of its way: `app` (the routes) → `stack` (id, span, safety) → `identity` and `front` (who asks) → `body` (what the client sent) →
+//! `door` (what it means, and how the answer is written) → `limits` (whether it may be) → `turn` (the answer, whichever router carries it) → `clients` (the
 //! exchanges). Back: `clients/slot` → `turn` → the door's projection → `sse`. For clients that come back: `comeback` (what they say),
 //! `event_id` and `idempotency`; `leave` sends them away when the gateway stops. Beside it: `failure` (what a client is told when
-//! something cannot be done), `account` and `metrics` (what is told to the operator), `openapi` (what the doors say of themselves),
-//! `json` (what is written per token).
+//! something cannot be done), `account`, `refusals` and `metrics` (what is told to the operator), `openapi` (what the doors say of
+//! themselves), `json` (what is written per token).
 
 mod account;
 mod app;
@@ -15,12 +15,15 @@ mod comeback;
 mod door;
 mod event_id;
 mod failure;
+mod front;
 mod idempotency;
 mod identity;
 mod json;
 mod leave;
+mod limits;
 mod metrics;
 mod openapi;
+mod refusals;
 mod settings;
 mod sse;
 mod stack;
@@ -39,6 +42,9 @@ pub enum Error {
     /// An origin is not one.
     #[error("UNBROKEN_CORS_ORIGINS: {0:?} is not an origin; write it as https://chat.example.com")]
     Origin(String),
+    /// The address of Redis is not one. It may hold a password, so it is not repeated.
+    #[error("UNBROKEN_REDIS is not an address such as redis://host:6379: {0}")]
+    Redis(String),
 }
 
 impl chassis::process::Fault for Error {

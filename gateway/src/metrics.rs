@@ -1,6 +1,6 @@
 //! What the gateway counts, under the names that dashboards expect. [`crate::account`] feeds it, `GET /metrics` shows it.
 //!
-//! Labels are bounded: `model` is one that a router knows, else `unknown`; the others are words of ours.
+//! Labels are bounded: `model` is one that a router knows, else `unknown`; `tier` one of the settings; the others are words of ours.
 
 use std::sync::atomic::AtomicU64;
 
@@ -47,6 +47,16 @@ pub(crate) struct Metrics {
     pub(crate) requests: Family<ByStatus, Counter>,
     /// And how long they took.
     pub(crate) request_duration: Families<ByModel, Histogram>,
+    /// Requests that met a limit.
+    pub(crate) limits_refused: Family<ByLimit, Counter>,
+    /// Whether limits are shared with other gateways now.
+    pub(crate) limits_shared: Gauge,
+    /// How often they ceased to be.
+    pub(crate) limits_fallbacks: Counter,
+    /// Answers whose settling was put off until their caller comes again.
+    pub(crate) limits_unsettled: Counter,
+    /// Refused requests that were too many for the request log.
+    pub(crate) refusals_unlogged: Counter,
 }
 
 /// A series for each model.
@@ -76,6 +86,13 @@ pub(crate) struct ByStatus {
     pub(crate) status: &'static str,
 }
 
+/// A series for each limit and tier.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ByLimit {
+    pub(crate) limit: &'static str,
+    pub(crate) tier: String,
+}
+
 impl Metrics {
     /// All at zero.
     pub(crate) fn new() -> Self {
@@ -91,6 +108,11 @@ impl Metrics {
             errors: Family::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(|| Histogram::new(DURATION)),
+            limits_refused: Family::default(),
+            limits_shared: Gauge::default(),
+            limits_fallbacks: Counter::default(),
+            limits_unsettled: Counter::default(),
+            refusals_unlogged: Counter::default(),
         };
         metrics.register();
         metrics
@@ -121,6 +143,36 @@ impl Metrics {
         to.register("llm_errors", "Failures, by reason", self.errors.clone());
         to.register("chat_requests", "Requests for an answer, by outcome", self.requests.clone());
         to.register("chat_request_duration_seconds", "How long they took", self.request_duration.clone());
+        self.register_limits();
+    }
+
+    fn register_limits(&mut self) {
+        let to = &mut self.registry;
+        to.register(
+            "unbroken_limits_refused",
+            "Requests that met a limit: requests, streams or tokens",
+            self.limits_refused.clone(),
+        );
+        to.register(
+            "unbroken_limits_shared",
+            "1 while limits are shared through Redis; 0 without Redis, or while it is away and each gateway grants its own share",
+            self.limits_shared.clone(),
+        );
+        to.register(
+            "unbroken_limits_fallbacks",
+            "How often Redis went away",
+            self.limits_fallbacks.clone(),
+        );
+        to.register(
+            "unbroken_limits_unsettled",
+            "Answers whose settling was put off until their caller comes again",
+            self.limits_unsettled.clone(),
+        );
+        to.register(
+            "unbroken_refusals_unlogged",
+            "Refused requests that were too many for the request log",
+            self.refusals_unlogged.clone(),
+        );
     }
 
     /// Everything in the text format of OpenMetrics.

@@ -58,11 +58,12 @@ pub(crate) fn document(mut document: utoipa::openapi::OpenApi) -> Vec<u8> {
 }
 
 /// The statuses with which the mesh refuses: those of [`failure::status`].
-pub(crate) const MESH: [(u16, &str); 8] = [
+pub(crate) const MESH: [(u16, &str); 9] = [
     (400, "The request is wrong: `param` names the field."),
     (404, "There is no such model, answer or conversation, or it is not yours."),
     (409, "It was cancelled, or is in use for something else."),
     (410, "It was there, and its time has passed."),
+    (429, "A limit of yours is met: see `Retry-After` and the `x-ratelimit-` headers."),
     (500, "A fault of ours."),
     (502, "What makes the answer was lost."),
     (503, "Too many wait, or nobody can take it now: see `Retry-After`."),

@@ -1,9 +1,14 @@
 //! How a gateway is set up: flags and `UNBROKEN_…` variables.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use chassis::setting;
 use clap::Args;
+
+use crate::{
+    front::Range,
+    limits::{Mode, Tiers},
+};
 
 /// The settings of a gateway.
 #[derive(Args, Clone, Debug)]
@@ -38,7 +43,7 @@ pub struct Settings {
     #[arg(long, env = "UNBROKEN_BODY_LIMIT", default_value_t = 1024 * 1024, value_name = "BYTES")]
     pub body_limit: usize,
     /// How long a request's head may take, and how long a connection may stand idle
-    #[arg(long, env = "UNBROKEN_HEAD_TIMEOUT", default_value = "10s", value_parser = setting::duration, value_name = "TIME")]
+    #[arg(long, env = "UNBROKEN_HEAD_TIMEOUT", default_value = "5s", value_parser = setting::duration, value_name = "TIME")]
     pub head_timeout: Duration,
     /// How long a request's body may take
     #[arg(long, env = "UNBROKEN_BODY_TIMEOUT", default_value = "10s", value_parser = setting::duration, value_name = "TIME")]
@@ -78,6 +83,57 @@ pub struct Settings {
     /// Not ready once a router's queue is this full, in percent
     #[arg(long, env = "UNBROKEN_READY_QUEUE_PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "PERCENT")]
     pub ready_queue_percent: u32,
+    /// Fronts that are believed when they say in X-User-ID and X-User-Tier whom they speak for: addresses or ranges (10.0.0.0/8), separated
+    /// by commas. Empty: nobody is
+    #[arg(long, env = "UNBROKEN_FRONTS", value_delimiter = ',', value_name = "RANGE")]
+    pub fronts: Vec<Range>,
+    /// Whom limits hold for: `auto`: callers that have said who they are; `on`: also all others, who are one caller of the tier `free`
+    /// together; `off`: nobody
+    #[arg(long, env = "UNBROKEN_LIMITS", default_value = "auto", value_name = "MODE")]
+    pub limits: Mode,
+    /// The tiers, as name=requests per minute/tokens per day (UTC)/answers at once; 0 is no limit. Callers of no known tier are `free`
+    #[arg(long, env = "UNBROKEN_TIERS", default_value = crate::limits::DEFAULT, value_name = "TIERS")]
+    pub tiers: Tiers,
+    /// The Redis through which several gateways share limits, as redis://user:password@host:port/database. Empty: each gateway has its own
+    #[arg(long, env = "UNBROKEN_REDIS", value_name = "URL", hide_env_values = true)]
+    pub redis: Option<Secret>,
+    /// How long a request may wait for Redis before this gateway grants its own share of each limit instead
+    #[arg(long, env = "UNBROKEN_REDIS_TIMEOUT", default_value = "50ms", value_parser = setting::duration, value_name = "TIME")]
+    pub redis_timeout: Duration,
+    /// How many gateways share the limits: while Redis is away, each grants that part of them
+    #[arg(long, env = "UNBROKEN_GATEWAYS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub gateways: u32,
+    /// Tokens that an answer may have where limits hold and the request says nothing; they are reserved until it has ended
+    #[arg(long, env = "UNBROKEN_LIMITS_OUTPUT", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..), value_name = "TOKENS")]
+    pub limits_output: u32,
+    /// How long an answer that was paid for may be asked for again with its Idempotency-Key: as long as routers keep it
+    #[arg(long, env = "UNBROKEN_RETENTION", default_value = "15m", value_parser = setting::duration, value_name = "TIME")]
+    pub limits_retention: Duration,
+}
+
+/// A text that may hold a password, so it is never printed: not by `Debug`, nor by clap, which takes any text here.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// It, unless it is empty.
+    pub(crate) fn get(&self) -> Option<&str> {
+        Some(self.0.as_str()).filter(|text| !text.is_empty())
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// Where there are other gateways: two periods of a common readiness probe would be more, but who drains by one removes the

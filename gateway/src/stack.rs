@@ -1,7 +1,8 @@
 //! What every request passes on its way to a door: an id, a span, and safety from panics; then, but for the few routes that are
 //! everybody's, a judgement of who asks. [`crate::app`] puts it around the routes.
 //!
-//! Bodies are bounded where they are read ([`crate::body`]), connections in [`chassis::http`]. Limits will stand here.
+//! Bodies are bounded where they are read ([`crate::body`]), connections in [`chassis::http`]; limits are
+//! judged where all of a request is known ([`crate::door`]), and told here.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
@@ -10,14 +11,14 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use chassis::trace;
+use chassis::{http::Peer, trace};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 use tokio::time::Instant;
 use tower_http::cors::{Any, CorsLayer};
 use tracing::{Instrument as _, Span, info_span};
 
-use crate::{app::App, failure::Refusal};
+use crate::{app::App, failure::Refusal, front, limits};
 
 /// The header that carries a request's id in both directions.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -35,6 +36,8 @@ pub(crate) struct Arrival {
     pub(crate) request_id: Arc<str>,
     /// Its span, part of the caller's trace.
     pub(crate) span: Span,
+    /// Where its limits are left, for the response's headers.
+    pub(crate) quota: limits::Slot,
 }
 
 impl Arrival {
@@ -49,6 +52,7 @@ impl Arrival {
             at: Instant::now(),
             request_id,
             span,
+            quota: limits::Slot::default(),
         }
     }
 }
@@ -61,14 +65,16 @@ impl<S: Sync> FromRequestParts<S> for Arrival {
             at: Instant::now(),
             request_id: fresh_id(),
             span: Span::none(),
+            quota: limits::Slot::default(),
         }))
     }
 }
 
-/// Gives the request its id and span, and answers for a door that panics.
+/// Gives the request its id and span, answers for a door that panics, and says how the caller stands.
 pub(crate) async fn receive(mut request: Request, next: Next) -> Response {
     let arrival = Arrival::of(&request);
     let (request_id, span) = (Arc::clone(&arrival.request_id), arrival.span.clone());
+    let quota = Arc::clone(&arrival.quota);
     request.extensions_mut().insert(arrival);
     let answered = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
@@ -78,12 +84,21 @@ pub(crate) async fn receive(mut request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    if let Some(quota) = quota.get() {
+        quota.write(response.headers_mut());
+    }
     response
 }
 
 /// Judges who asks, and tells the door.
 pub(crate) async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    request.extensions_mut().insert(app.identity().judge());
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
+    let caller = match front::vouched(&app.settings().fronts, peer, request.headers()) {
+        Ok(None) => app.identity().judge(),
+        Ok(Some(vouched)) => app.identity().judge().speaking_for(vouched),
+        Err(refusal) => return refusal.into_response(),
+    };
+    request.extensions_mut().insert(caller);
     next.run(request).await
 }
 
@@ -116,7 +131,12 @@ pub(crate) fn cors(origins: &[String]) -> Result<Option<CorsLayer>, String> {
     let layer = CorsLayer::new()
         .allow_methods(Any)
         .allow_headers(Any)
-        .expose_headers([REQUEST_ID, STREAM_ID, http::header::RETRY_AFTER])
+        .expose_headers(
+            [REQUEST_ID, STREAM_ID, http::header::RETRY_AFTER]
+                .into_iter()
+                .chain(limits::HEADERS)
+                .collect::<Vec<_>>(),
+        )
         .max_age(std::time::Duration::from_hours(1));
     if origins.contains(&"*") {
         return Ok(Some(layer.allow_origin(Any)));

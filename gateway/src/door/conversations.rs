@@ -263,7 +263,7 @@ fn title(given: Title) -> Result<Option<String>, Refusal> {
 }
 
 /// A store that cannot be reached is said to be so.
-fn refusal(status: &Status) -> Refusal {
+pub(super) fn refusal(status: &Status) -> Refusal {
     let mut failure = Failure::from_status(status);
     if failure.reason() == Reason::Unavailable {
         failure = Failure::new(Reason::StoreUnavailable, "the conversation store cannot be reached");
@@ -275,7 +275,7 @@ fn refusal(status: &Status) -> Refusal {
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document: [`Page`] reads them by name")]
-struct Paging {
+pub(super) struct Paging {
     /// How many.
     #[param(minimum = 1, maximum = 999, default = 100)]
     limit: Option<u32>,
@@ -285,8 +285,8 @@ struct Paging {
 
 /// Which part of a list is wanted.
 pub(super) struct Page {
-    limit: u32,
-    after: String,
+    pub(super) limit: u32,
+    pub(super) after: String,
 }
 
 impl Page {
@@ -305,7 +305,11 @@ impl Page {
         })
     }
 
-    async fn object<T, O: ToSchema>(&self, mut found: Streaming<T>, object: impl Fn(T) -> (String, O)) -> Result<Json<List<O>>, Refusal> {
+    pub(super) async fn object<T, O: ToSchema>(
+        &self,
+        mut found: Streaming<T>,
+        object: impl Fn(T) -> (String, O),
+    ) -> Result<Json<List<O>>, Refusal> {
         let limit = self.limit as usize;
         let (mut data, mut last, mut has_more) = (Vec::new(), None, false);
         while let Some(item) = found.message().await.map_err(|status| refusal(&status))? {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::completions::{Piece, TextOr};
-use crate::{app::App, body, failure::Refusal, identity::Caller, openapi, turn};
+use crate::{app::App, body, failure::Refusal, identity::Caller, openapi, stack::Arrival, turn};
 
 /// The most texts in one request, as at OpenAI.
 const INPUTS: usize = 2048;
@@ -76,7 +76,7 @@ struct InputUsage {
     request_body = Embed,
     responses((status = OK, description = "The vectors.", body = List), openapi::BodyRefused),
 )]
-pub(crate) async fn create(State(app): State<App>, caller: Caller, request: Request) -> Result<Json<List>, Refusal> {
+pub(crate) async fn create(State(app): State<App>, arrival: Arrival, caller: Caller, request: Request) -> Result<Json<List>, Refusal> {
     let embed: Embed = body::json(request, app.settings()).await?;
     let base64 = match embed.encoding_format.as_deref() {
         None | Some("float") => false,
@@ -104,8 +104,12 @@ pub(crate) async fn create(State(app): State<App>, caller: Caller, request: Requ
         token_inputs,
         dimensions,
     };
+    let grant = app.limits().admit_embedding((&caller, &arrival.quota), &request).await?;
     let response = turn::embed(app.clients(), request).await?;
     let tokens = response.usage.unwrap_or_default().prompt_tokens;
+    if let Some(grant) = grant {
+        grant.settle(tokens.into());
+    }
     Ok(Json(List {
         object: "list",
         data: (0..)

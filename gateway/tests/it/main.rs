@@ -10,6 +10,8 @@
 
 mod client;
 mod gateway;
+mod ledger;
+mod redis;
 mod router;
 
 mod bad_input;
@@ -19,6 +21,7 @@ mod documented;
 mod draining;
 mod golden;
 mod idempotency;
+mod limits;
 mod lost;
 mod messages;
 mod models;

@@ -1,6 +1,6 @@
 //! Serving HTTP/1.1 to strangers. `axum::serve` sets no timers and no `TCP_NODELAY`; here every wait is bounded.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{any::Any, convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1};
@@ -10,6 +10,7 @@ use hyper_util::{
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{Connected, TcpConnectInfo};
 use tower::Service;
 
 use crate::{drain::Drain, listen::Listener, stall::WriteStall};
@@ -30,13 +31,17 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            head: Duration::from_secs(10),
+            head: Duration::from_secs(5),
             write_stall: Duration::from_secs(30),
             connections: 16 * 1024,
             settle: Duration::ZERO,
         }
     }
 }
+
+/// Who is at the other end of a request's connection, as the requests' extensions say. Nobody that can be told, where it has no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub Option<IpAddr>);
 
 /// The most bytes of a request's head; hyper's smallest bound.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -78,10 +83,13 @@ where
             () = leave.as_mut() => break,
             accepted = accepted => accepted,
         };
+        let peer = peer_of(&stream);
+        let service = tower::util::MapRequest::new(service.clone(), move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            request
+        });
         let stream = TokioIo::new(WriteStall::new(stream, limits.write_stall));
-        let connection = builder
-            .serve_connection(stream, TowerToHyperService::new(service.clone()))
-            .with_upgrades();
+        let connection = builder.serve_connection(stream, TowerToHyperService::new(service)).with_upgrades();
         let settled = settled.clone();
         drain.spawn(async move {
             let _place = place;
@@ -99,6 +107,12 @@ where
         });
     }
     settled.cancel();
+}
+
+fn peer_of(connection: &impl Connected) -> Peer {
+    let info = connection.connect_info();
+    let info = (&info as &dyn Any).downcast_ref::<TcpConnectInfo>();
+    Peer(info.and_then(TcpConnectInfo::remote_addr).map(|address| address.ip()))
 }
 
 /// Waits until draining has begun and has settled.

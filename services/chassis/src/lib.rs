@@ -5,7 +5,7 @@
 //! - [`listen`]: a listening socket, or a clear reason why not.
 //! - [`grpc`]: serving gRPC, with health and reflection. [`channel`]: calling it.
 //! - [`http`]: serving HTTP/1.1 to strangers, with every wait bounded.
-//! - [`telemetry`]: logs and traces; [`trace`] carries a trace's context from process to process.
+//! - [`telemetry`]: logs and traces, with what must not stand in them masked ([`mask`]); [`trace`] carries a trace's context from process to process.
 //! - [`setting`]: how settings are written.
 
 pub mod channel;
@@ -13,6 +13,7 @@ pub mod drain;
 pub mod grpc;
 pub mod http;
 pub mod listen;
+pub mod mask;
 pub mod process;
 pub mod setting;
 mod stall;

@@ -1,8 +1,11 @@
-//! Logs and traces. A log line says who, what model, how many tokens and how long; never a word of a prompt, an answer or a key.
+//! Logs and traces. A log line says who, what model, how many tokens and how long; never a word of a prompt, an answer or a key. Should
+//! one stand in a text from elsewhere all the same (an upstream's error), addresses, numbers and keys in it are [masked](crate::mask).
 //!
 //! Logs go to standard error: text for a person at a terminal, JSON lines for anybody else. Traces go out by OTLP over gRPC
 //! where `OTEL_EXPORTER_OTLP_ENDPOINT` is set, under the SDK's standard variables
 //! (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>).
+
+mod masked;
 
 use std::{env, io::IsTerminal as _};
 
@@ -63,7 +66,7 @@ pub fn start(service: &'static str, filter: &str, format: LogFormat) -> Result<T
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| masked::Lines(std::io::stderr()));
     let logs = if json {
         lines
             .json()
@@ -100,7 +103,7 @@ fn provider(service: &'static str) -> Result<SdkTracerProvider, Error> {
     let name = env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| service.to_owned());
     let resource = Resource::builder().with_service_name(name).build();
     Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
+        .with_batch_exporter(masked::Spans(exporter))
         .with_resource(resource)
         .build())
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use chassis::mask::mask;
 use proto::v1::{ApiKey, Failure, KeyRole, KeyUse, Message, Principal, Role};
 
 /// The most bytes of a name: a tenant, a user, an id, a model, an owner.
@@ -157,6 +158,14 @@ pub(crate) fn clipped(value: &str) -> Cow<'_, str> {
     storable(&value[..value.floor_char_boundary(NAME_BYTES)])
 }
 
+/// Such a name for the request log: its callers chose it, so what may not stand in a log is masked.
+pub(crate) fn logged(value: &str) -> Cow<'_, str> {
+    match mask(value) {
+        Cow::Borrowed(value) => clipped(value),
+        Cow::Owned(value) => clipped(&value).into_owned().into(),
+    }
+}
+
 /// Text as both databases can keep it: PostgreSQL has no place for U+0000.
 pub(crate) fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') {
@@ -197,6 +206,15 @@ mod tests {
         };
         assert_eq!(field(messages(&[Message::default(), odd])), "messages[1].role");
         assert_eq!(field(messages(&vec![Message::default(); TURN_MESSAGES + 1])), "messages");
+    }
+
+    #[test]
+    fn what_may_not_stand_in_a_log_is_masked() {
+        assert_eq!(logged("for ann@example.com"), "for [email]");
+        assert_eq!(
+            logged("0f0e0d0c-0b0a-4908-8706-050403020100"),
+            "0f0e0d0c-0b0a-4908-8706-050403020100"
+        );
     }
 
     #[test]

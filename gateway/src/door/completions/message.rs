@@ -1,6 +1,6 @@
 //! The messages of a request, in OpenAI's shape: also what `POST /chat` and the WebSocket take.
 
-use proto::v1::{Message, Role, ToolCall};
+use proto::v1::{Failure, Message, Reason, Role, ToolCall};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -114,6 +114,14 @@ fn text_of(at: &str, parts: Vec<Part>) -> Result<String, Refusal> {
             ("text" | "input_text" | "output_text", Some(text), _) | ("refusal", _, Some(text)) => texts.push(text),
             ("text" | "input_text" | "output_text" | "refusal", ..) => {
                 return Err(Refusal::invalid(format!("{param}.text"), format!("{param}.text is missing")));
+            }
+            ("image_url" | "input_image" | "image", ..) => {
+                let message = format!("{param}.type: only text can be read: no engine here sees images, and no address is ever fetched");
+                return Err(Failure {
+                    param: format!("{param}.type"),
+                    ..Failure::new(Reason::Unsupported, message)
+                }
+                .into());
             }
             (other, ..) => {
                 let message = format!("{param}.type: only text can be read, got {other:?}");

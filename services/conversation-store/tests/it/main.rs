@@ -9,6 +9,7 @@ mod isolation;
 mod orphans;
 mod postgres;
 mod process;
+mod requests;
 mod stage;
 mod turns;
 

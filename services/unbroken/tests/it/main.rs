@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::too_many_lines, missing_docs)]
 
 mod browser;
+mod canary;
 mod cancel;
 mod cluster;
 mod deaths;

@@ -21,8 +21,28 @@ use crate::{
 
 /// A collector that keeps what it gets.
 #[derive(Clone, Default)]
-struct Collector {
+pub(crate) struct Collector {
     spans: Arc<Mutex<Vec<Span>>>,
+}
+
+impl Collector {
+    /// One that listens, and its address. It ends with the test.
+    pub(crate) async fn start() -> (Self, String) {
+        let collector = Self::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let server = tonic::transport::Server::builder()
+            .add_service(TraceServiceServer::new(collector.clone()))
+            .serve_with_incoming(incoming);
+        tokio::spawn(server);
+        (collector, endpoint)
+    }
+
+    /// What it got so far.
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        self.spans.lock().unwrap().clone()
+    }
 }
 
 #[tonic::async_trait]
@@ -42,14 +62,7 @@ impl TraceService for Collector {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_leads_from_the_callers_span_to_the_worker_and_tells_no_content() {
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let collector = Collector::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    let server = tonic::transport::Server::builder()
-        .add_service(TraceServiceServer::new(collector.clone()))
-        .serve_with_incoming(incoming);
-    let server = tokio::spawn(server);
+    let (collector, endpoint) = Collector::start().await;
 
     let mut mesh = AllInOne::start(&[("UNBROKEN_ENGINE", "scripted"), ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]).await;
     let request = reqwest::Client::new().get(format!("http://{}/stream", mesh.http));
@@ -63,14 +76,9 @@ async fn one_trace_leads_from_the_callers_span_to_the_worker_and_tells_no_conten
 
     let ours = || -> Vec<Span> {
         let trace = u128::from_str_radix(&CALLER[3..35], 16).unwrap().to_be_bytes();
-        collector
-            .spans
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|span| span.trace_id == trace)
-            .cloned()
-            .collect()
+        let mut spans = collector.spans();
+        spans.retain(|span| span.trace_id == trace);
+        spans
     };
     eventually("the spans have arrived", async || ours().len() >= 3).await;
     let spans = ours();
@@ -87,8 +95,7 @@ async fn one_trace_leads_from_the_callers_span_to_the_worker_and_tells_no_conten
         spans.iter().map(|span| &span.name).collect::<Vec<_>>()
     );
 
-    let told = format!("{:?}{}", collector.spans.lock().unwrap(), mesh.process.output());
+    let told = format!("{:?}{}", collector.spans(), mesh.process.output());
     assert!(told.contains("canary-request"), "the request's id is logged");
     assert!(!told.contains("canary sings"), "and what was said is not");
-    server.abort();
 }

@@ -1,0 +1,381 @@
+//! The book of one caller: the rule of the limits. Pure: it is told the time, in milliseconds since 1970. `redis/admit.lua` and
+//! `redis/settle.lua` are the same rule; the contract tests hold both against each other.
+//!
+//! A window of 60 seconds slides over counts of whole seconds, so it holds in every 60 seconds there are, and needs no memory for each
+//! request. Tokens are reserved before an answer begins, as many as it may take, and what it took is charged when it has ended: so what
+//! was charged and what is reserved are together never more than the limit. An open reservation is also a stream that runs.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::terms::{Ask, CHECK_MS, DAY_MS, Granted, HOLD_MS, Limit, Over, Settlement, Standing, Verdict};
+
+/// Seconds of the window.
+const WINDOW: u64 = 60;
+/// How often the answers that may be asked for again are looked through.
+const LOOK_MS: u64 = 60_000;
+/// When it is worth trying again where a running answer has to end first.
+const SOON_MS: u64 = 1_000;
+
+/// One caller's book.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    /// Requests by the second in which they came, in order.
+    window: VecDeque<(u64, u32)>,
+    /// The day of `used`.
+    day: u64,
+    /// Tokens that were charged.
+    used: u64,
+    open: Vec<Open>,
+    /// Answers that are paid for and may be asked for again, and until when.
+    ended: HashMap<String, u64>,
+    /// When those are next looked through.
+    look: u64,
+}
+
+/// An open reservation.
+#[derive(Debug)]
+struct Open {
+    stream_id: String,
+    day: u64,
+    tokens: u64,
+    expires: u64,
+    checked: u64,
+}
+
+impl Book {
+    /// Judges a request, and writes it down if it may be.
+    pub(super) fn admit(&mut self, ask: &Ask, now: u64) -> Verdict {
+        self.forget(now);
+        let stale = self.stale(now);
+        let outcome = self.judge(ask, now);
+        if outcome.is_ok() {
+            match self.window.back_mut() {
+                Some((second, count)) if *second >= now / 1000 => *count += 1,
+                _ => self.window.push_back((now / 1000, 1)),
+            }
+        }
+        if let Ok(Granted::Reserved(output)) = outcome {
+            self.open.push(Open {
+                stream_id: ask.stream_id.clone(),
+                day: self.day,
+                tokens: ask.prompt + output,
+                expires: now + HOLD_MS,
+                checked: now,
+            });
+        }
+        Verdict {
+            outcome,
+            standing: self.standing(ask, now),
+            stale,
+        }
+    }
+
+    /// Closes a reservation, and charges what its answer took. Whether there was one, or it was owed.
+    pub(super) fn settle(&mut self, end: &Settlement, now: u64) -> bool {
+        self.forget(now);
+        let reserved = self.open.iter().position(|open| open.stream_id == end.stream_id);
+        let day = match (reserved, end.owed) {
+            (Some(index), _) => self.open.swap_remove(index).day,
+            (None, Some(day)) if !self.has_ended(&end.stream_id, now) => day,
+            (None, _) => return false,
+        };
+        if day == self.day {
+            self.used += end.tokens;
+        }
+        if end.keep_ms > 0 {
+            self.ended.insert(end.stream_id.clone(), now + end.keep_ms);
+        }
+        true
+    }
+
+    /// Whether it says nothing that a new one would not.
+    pub(super) fn is_blank(&mut self, now: u64) -> bool {
+        self.forget(now);
+        self.window.is_empty() && self.used == 0 && self.open.is_empty() && self.ended.values().all(|until| *until <= now)
+    }
+
+    fn judge(&self, ask: &Ask, now: u64) -> Result<Granted, Over> {
+        let bounds = ask.bounds;
+        if bounds.requests > 0 && self.requests() >= bounds.requests {
+            let retry_ms = self.room_after(bounds.requests, now);
+            return Err(Over {
+                limit: Limit::Requests,
+                retry_ms,
+            });
+        }
+        if self.is_open(&ask.stream_id) || self.has_ended(&ask.stream_id, now) {
+            return Ok(Granted::Again);
+        }
+        if bounds.streams > 0 && self.open.len() >= bounds.streams as usize {
+            return Err(Over {
+                limit: Limit::Streams,
+                retry_ms: SOON_MS,
+            });
+        }
+        if bounds.tokens == 0 {
+            return Ok(Granted::Reserved(ask.output));
+        }
+        let least = ask.prompt + if ask.elastic { 1 } else { ask.output };
+        let free = bounds.tokens.saturating_sub(self.used);
+        let left = free.saturating_sub(self.reserved());
+        if least > left {
+            let retry_ms = if least <= free { SOON_MS } else { DAY_MS - now % DAY_MS };
+            return Err(Over {
+                limit: Limit::Tokens,
+                retry_ms,
+            });
+        }
+        Ok(Granted::Reserved(ask.output.min(left - ask.prompt)))
+    }
+
+    fn standing(&self, ask: &Ask, now: u64) -> Standing {
+        let charged = self.used + self.reserved();
+        Standing {
+            requests: ask.bounds.requests.saturating_sub(self.requests()),
+            requests_reset_ms: self.window.back().map_or(0, |(second, _)| leaves(*second, now)),
+            tokens: ask.bounds.tokens.saturating_sub(charged),
+            tokens_reset_ms: DAY_MS - now % DAY_MS,
+        }
+    }
+
+    fn requests(&self) -> u32 {
+        self.window.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Tokens that are reserved, of those of today.
+    fn reserved(&self) -> u64 {
+        self.open.iter().filter(|open| open.day == self.day).map(|open| open.tokens).sum()
+    }
+
+    /// After how long fewer than `limit` requests are in the window.
+    fn room_after(&self, limit: u32, now: u64) -> u64 {
+        let mut left = self.requests();
+        for (second, count) in &self.window {
+            left -= count;
+            if left < limit {
+                return leaves(*second, now);
+            }
+        }
+        SOON_MS
+    }
+
+    fn is_open(&self, stream_id: &str) -> bool {
+        self.open.iter().any(|open| open.stream_id == stream_id)
+    }
+
+    fn has_ended(&self, stream_id: &str, now: u64) -> bool {
+        self.ended.get(stream_id).is_some_and(|until| *until > now)
+    }
+
+    /// Lets go of what is over.
+    fn forget(&mut self, now: u64) {
+        while self.window.front().is_some_and(|(second, _)| leaves(*second, now) == 0) {
+            self.window.pop_front();
+        }
+        if self.day != now / DAY_MS {
+            self.day = now / DAY_MS;
+            self.used = 0;
+        }
+        self.open.retain(|open| open.expires > now);
+        if self.look <= now {
+            self.look = now + LOOK_MS;
+            self.ended.retain(|_, until| *until > now);
+        }
+    }
+
+    /// The answers of reservations that were not looked up for long.
+    fn stale(&mut self, now: u64) -> Vec<String> {
+        let mut stale = Vec::new();
+        for open in self.open.iter_mut().filter(|open| open.checked + CHECK_MS <= now) {
+            open.checked = now;
+            stale.push(open.stream_id.clone());
+        }
+        stale
+    }
+}
+
+/// After how long the requests of `second` have left the window, wherever in it they came.
+fn leaves(second: u64, now: u64) -> u64 {
+    ((second + WINDOW + 1) * 1000).saturating_sub(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::terms::Bounds, *};
+
+    const NOON: u64 = DAY_MS * 20_000 + DAY_MS / 2;
+
+    fn ask(stream_id: &str, prompt: u64, output: u64, bounds: Bounds) -> Ask {
+        Ask {
+            who: "w".into(),
+            stream_id: stream_id.to_owned(),
+            prompt,
+            output,
+            elastic: false,
+            bounds,
+        }
+    }
+
+    fn end(stream_id: &str, tokens: u64) -> Settlement {
+        Settlement {
+            who: "w".into(),
+            stream_id: stream_id.to_owned(),
+            tokens,
+            keep_ms: 0,
+            owed: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_60_seconds_hold_more_requests_than_the_limit(
+            limit in 1_u32..8,
+            gaps in prop::collection::vec(0_u64..20_000, 1..200),
+        ) {
+            let mut book = Book::default();
+            let bounds = Bounds { requests: limit, ..Bounds::default() };
+            let (mut now, mut granted) = (NOON, Vec::new());
+            for (id, gap) in gaps.into_iter().enumerate() {
+                now += gap;
+                match book.admit(&ask(&id.to_string(), 1, 1, bounds), now).outcome {
+                    Ok(_) => granted.push(now),
+                    Err(over) => prop_assert!(over.limit == Limit::Requests && (1..=61_000).contains(&over.retry_ms)),
+                }
+                let within = granted.iter().filter(|at| **at + 60_000 > now).count();
+                prop_assert!(within <= limit as usize);
+            }
+        }
+
+        #[test]
+        fn who_comes_back_when_told_to_is_let_in(limit in 1_u32..8, gaps in prop::collection::vec(0_u64..5_000, 1..100)) {
+            let mut book = Book::default();
+            let bounds = Bounds { requests: limit, ..Bounds::default() };
+            let mut now = NOON;
+            for (id, gap) in gaps.into_iter().enumerate() {
+                now += gap;
+                if let Err(over) = book.admit(&ask(&id.to_string(), 1, 1, bounds), now).outcome {
+                    now += over.retry_ms;
+                    let again = ask(&format!("{id}b"), 1, 1, bounds);
+                    prop_assert!(book.admit(&again, now).outcome.is_ok());
+                }
+            }
+        }
+
+        #[test]
+        fn a_day_never_takes_more_tokens_than_the_limit(
+            limit in 1_u64..2_000,
+            steps in prop::collection::vec((0_u64..400, 0_u64..400, 0.0_f64..=1.0, any::<bool>(), 0_u64..7_200_000), 1..100),
+        ) {
+            let mut book = Book::default();
+            let bounds = Bounds { tokens: limit, ..Bounds::default() };
+            let mut now = NOON;
+            let mut taken = std::collections::HashMap::<u64, u64>::new();
+            for (id, (prompt, output, share, elastic, gap)) in steps.into_iter().enumerate() {
+                now += gap / 10;
+                let asked = Ask { elastic, ..ask(&id.to_string(), prompt, output, bounds) };
+                let day = now / DAY_MS;
+                if let Ok(Granted::Reserved(output)) = book.admit(&asked, now).outcome {
+                    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
+                    let took = prompt + (output as f64 * share) as u64;
+                    if id % 3 > 0 {
+                        prop_assert!(book.settle(&end(&id.to_string(), took), now));
+                        *taken.entry(day).or_default() += took;
+                    }
+                }
+                prop_assert!(taken.values().all(|taken| *taken <= limit));
+            }
+        }
+    }
+
+    #[test]
+    fn a_reservation_is_settled_once() {
+        let mut book = Book::default();
+        let bounds = Bounds {
+            tokens: 100,
+            ..Bounds::default()
+        };
+        let left = |book: &mut Book| book.admit(&ask("other", 100, 1, bounds), NOON).standing.tokens;
+        book.admit(&ask("a", 10, 50, bounds), NOON);
+        assert_eq!(left(&mut book), 40);
+        assert!(book.settle(&end("a", 25), NOON));
+        assert!(!book.settle(&end("a", 25), NOON));
+        assert_eq!(left(&mut book), 75);
+    }
+
+    #[test]
+    fn what_is_asked_for_again_is_paid_for() {
+        let mut book = Book::default();
+        let bounds = Bounds {
+            tokens: 100,
+            streams: 1,
+            ..Bounds::default()
+        };
+        let again = |book: &mut Book, now| book.admit(&ask("a", 60, 40, bounds), now).outcome;
+        assert_eq!(again(&mut book, NOON), Ok(Granted::Reserved(40)));
+        assert_eq!(again(&mut book, NOON), Ok(Granted::Again));
+        let kept = Settlement {
+            keep_ms: 1000,
+            ..end("a", 100)
+        };
+        assert!(book.settle(&kept, NOON));
+        assert_eq!(again(&mut book, NOON + 999), Ok(Granted::Again));
+        assert!(again(&mut book, NOON + 1000).is_err());
+    }
+
+    #[test]
+    fn a_stream_that_runs_takes_a_place_until_it_has_ended() {
+        let mut book = Book::default();
+        let bounds = Bounds {
+            streams: 1,
+            ..Bounds::default()
+        };
+        assert!(book.admit(&ask("a", 1, 1, bounds), NOON).outcome.is_ok());
+        let over = book.admit(&ask("b", 1, 1, bounds), NOON).outcome.unwrap_err();
+        assert_eq!(over.limit, Limit::Streams);
+        book.settle(&end("a", 0), NOON);
+        assert!(book.admit(&ask("b", 1, 1, bounds), NOON).outcome.is_ok());
+        assert!(book.admit(&ask("c", 1, 1, bounds), NOON + HOLD_MS).outcome.is_ok());
+    }
+
+    #[test]
+    fn a_reservation_that_stays_open_is_looked_up_now_and_then() {
+        let mut book = Book::default();
+        let mut stale = |id: &str, at| book.admit(&ask(id, 1, 1, Bounds::default()), NOON + at).stale;
+        assert!(stale("a", 0).is_empty());
+        assert!(stale("b", CHECK_MS - 1).is_empty());
+        assert_eq!(stale("c", CHECK_MS), ["a"]);
+        assert!(stale("d", CHECK_MS + 1).is_empty());
+    }
+
+    #[test]
+    fn what_is_owed_is_charged_once_and_only_on_its_day() {
+        let mut book = Book::default();
+        let owed = |stream_id, day| Settlement {
+            keep_ms: 1000,
+            owed: Some(day),
+            ..end(stream_id, 30)
+        };
+        let day = NOON / DAY_MS;
+        assert!(book.settle(&owed("a", day), NOON));
+        assert!(!book.settle(&owed("a", day), NOON));
+        assert!(book.settle(&owed("b", day - 1), NOON));
+        assert_eq!(book.used, 30);
+    }
+
+    #[test]
+    fn a_share_is_never_nothing_and_no_limit_stays_none() {
+        let bounds = Bounds {
+            requests: 10,
+            tokens: 0,
+            streams: 2,
+        };
+        let share = Bounds {
+            requests: 3,
+            tokens: 0,
+            streams: 1,
+        };
+        assert_eq!(bounds.share(3), share);
+    }
+}

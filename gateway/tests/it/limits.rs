@@ -1,0 +1,586 @@
+//! Limits as a client meets them: at every door, over one gateway or two, with Redis and without.
+
+use std::time::Duration;
+
+use proto::v1::{ChatRequest, Entry, Failure, FinishReason, FinishedTurn, Reason, Usage, chat_command::Command};
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    client::{self, Whole},
+    gateway::Gateway,
+    ledger::Log,
+    redis::Redis,
+    router::{Received, Router, finished, texts},
+};
+
+/// A tier of one kind of limit each.
+const REQUESTS: &str = "free=2/0/0";
+const STREAMS: &str = "free=0/0/1";
+const TOKENS: &str = "free=0/500/0";
+/// What `hi` with this bound may take: its estimate and the bound.
+const BODY: &str = r#"{"messages":[{"role":"user","content":"hi"}],"max_tokens":100}"#;
+const MAY_TAKE: u64 = 24 + 8 + 1 + 100;
+
+async fn limited(router: &Router, tiers: &str) -> Gateway {
+    Gateway::with(&[router], &["--limits", "on", "--tiers", tiers]).await
+}
+
+/// Answers for ever, each time with 7 tokens of input and output together.
+async fn answer(router: &Router) {
+    loop {
+        let received = router.next().await;
+        if let Command::Start(request) = &received.command {
+            received.admit(&request.stream_id).await;
+            received.entries(0, whole()).await;
+        }
+    }
+}
+
+fn whole() -> Vec<Entry> {
+    let mut entries = texts(&["Hi", "."]);
+    entries.push(finished(FinishReason::Stop, 2));
+    entries
+}
+
+async fn ask(gateway: &Gateway) -> Whole {
+    client::post(gateway.address, "/v1/chat/completions", BODY).await.whole().await
+}
+
+fn remaining(response: &Whole) -> u64 {
+    response.header("x-ratelimit-remaining-tokens").unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_limit_of_requests_holds_and_says_so() {
+    let router = Router::start();
+    let gateway = limited(&router, REQUESTS).await;
+    let asking = async {
+        let first = ask(&gateway).await;
+        assert_eq!(first.status, 200);
+        assert_eq!(first.header("x-ratelimit-limit-requests"), Some("2"));
+        assert_eq!(first.header("x-ratelimit-remaining-requests"), Some("1"));
+        assert!(first.header("x-ratelimit-limit-tokens").is_none());
+        assert_eq!(ask(&gateway).await.header("x-ratelimit-remaining-requests"), Some("0"));
+        let refused = ask(&gateway).await;
+        assert_eq!(refused.status, 429);
+        let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=61).contains(&wait), "{wait}");
+        assert_eq!(refused.header("x-ratelimit-remaining-requests"), Some("0"));
+        let error = &refused.json()["error"];
+        assert_eq!(
+            (&error["type"], &error["code"]),
+            (&json!("rate_limit_error"), &json!("rate_limit_exceeded"))
+        );
+        assert!(error["message"].as_str().unwrap().contains("2 requests per minute"), "{error}");
+        let metrics = client::get(gateway.address, "/metrics").await.body;
+        assert!(
+            metrics.contains(r#"unbroken_limits_refused_total{limit="requests",tier="free"} 1"#),
+            "{metrics}"
+        );
+    };
+    tokio::select! { () = asking => {}, () = answer(&router) => {} }
+}
+
+#[tokio::test]
+async fn every_door_refuses_in_its_own_shape() {
+    let router = Router::start();
+    let gateway = limited(&router, "free=1/0/0").await;
+    let asking = async {
+        assert_eq!(ask(&gateway).await.status, 200);
+        for path in ["/stream?prompt=hi", "/v1/chat/completions/stream?prompt=hi", "/v1/chat/stream?q=hi"] {
+            let refused = client::get(gateway.address, path).await;
+            assert_eq!(
+                (refused.status, &refused.json()["error"]["code"]),
+                (429, &json!("rate_limit_exceeded")),
+                "{path}"
+            );
+        }
+        let refused = client::post(gateway.address, "/chat", r#"{"message":"hi"}"#).await.whole().await;
+        assert_eq!(refused.status, 429);
+        let embeddings = client::post(gateway.address, "/v1/embeddings", r#"{"input":"hi"}"#)
+            .await
+            .whole()
+            .await;
+        assert_eq!(embeddings.status, 429);
+        let asked = BODY.replacen('{', r#"{"model":"tiny","#, 1);
+        let anthropic = client::post(gateway.address, "/v1/messages", &asked).await.whole().await;
+        assert_eq!(anthropic.status, 429);
+        assert_eq!(anthropic.json()["type"], "error");
+        assert_eq!(anthropic.json()["error"]["type"], "rate_limit_error");
+        assert!(anthropic.header("retry-after").is_some());
+        let url = format!("ws://{}/ws/chat", gateway.address);
+        let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        futures_util::SinkExt::send(&mut socket, Message::text(r#"{"prompt":"hi"}"#))
+            .await
+            .unwrap();
+        let said = futures_util::StreamExt::next(&mut socket)
+            .await
+            .unwrap()
+            .unwrap()
+            .into_text()
+            .unwrap();
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(
+            (&said["type"], &said["error"]["code"]),
+            (&json!("error"), &json!("rate_limit_exceeded"))
+        );
+    };
+    tokio::select! { () = asking => {}, () = answer(&router) => {} }
+}
+
+#[tokio::test]
+async fn tokens_are_reserved_and_settled_with_what_the_journal_says() {
+    let router = Router::start();
+    let gateway = limited(&router, TOKENS).await;
+    let asking = async {
+        assert_eq!(remaining(&ask(&gateway).await), 500 - MAY_TAKE);
+        assert_eq!(remaining(&ask(&gateway).await), 500 - MAY_TAKE - 7);
+        let much = BODY.replace("100", "460");
+        let refused = client::post(gateway.address, "/v1/chat/completions", &much).await.whole().await;
+        assert_eq!(refused.status, 429);
+        let error = &refused.json()["error"];
+        assert_eq!(
+            (&error["type"], &error["code"]),
+            (&json!("insufficient_quota"), &json!("insufficient_quota"))
+        );
+        assert!(error["message"].as_str().unwrap().contains("500 tokens per day"), "{error}");
+        assert_eq!(remaining(&refused), 500 - 2 * 7);
+    };
+    tokio::select! { () = asking => {}, () = answer(&router) => {} }
+}
+
+#[tokio::test]
+async fn an_answer_without_a_bound_gets_what_is_left() {
+    let router = Router::start();
+    let gateway = limited(&router, TOKENS).await;
+    let asking = client::post(
+        gateway.address,
+        "/v1/chat/completions",
+        r#"{"messages":[{"role":"user","content":"hi"}]}"#,
+    );
+    let (response, request) = tokio::join!(async { asking.await.whole().await }, router.say(whole()));
+    assert_eq!(response.status, 200);
+    assert_eq!(request.max_tokens, Some(500 - 33));
+    // And one that no limit holds for is left alone.
+    let free = Gateway::with(&[&router], &[]).await;
+    let (_, request) = tokio::join!(client::get(free.address, "/stream?prompt=hi"), router.say(whole()));
+    assert_eq!(request.max_tokens, None);
+}
+
+#[tokio::test]
+async fn a_refusal_costs_no_token() {
+    let router = Router::start();
+    let gateway = limited(&router, TOKENS).await;
+    let bad = client::post(gateway.address, "/v1/chat/completions", r#"{"messages":[]}"#)
+        .await
+        .whole()
+        .await;
+    assert_eq!(bad.status, 400);
+    for reason in [Reason::ContextLengthExceeded, Reason::ModelNotFound, Reason::QueueFull] {
+        let playing = async {
+            let (received, _) = router.started().await;
+            received.refuse(Failure::new(reason, "no")).await;
+        };
+        let (refused, ()) = tokio::join!(ask(&gateway), playing);
+        assert_ne!(refused.status, 200);
+    }
+    let (response, _) = tokio::join!(ask(&gateway), router.say(whole()));
+    assert_eq!(remaining(&response), 500 - MAY_TAKE);
+}
+
+#[tokio::test]
+async fn an_answer_that_broke_off_costs_what_it_took_until_then() {
+    let router = Router::start();
+    let gateway = limited(&router, TOKENS).await;
+    let mut broken = texts(&["Hi", "."]);
+    broken.push(Entry::failed(Failure {
+        usage: Some(Usage {
+            prompt_tokens: 5,
+            completion_tokens: 2,
+            ..Usage::default()
+        }),
+        ..Failure::new(Reason::WorkerLost, "lost")
+    }));
+    let (_, _) = tokio::join!(ask(&gateway), router.say(broken));
+    let (response, _) = tokio::join!(ask(&gateway), router.say(whole()));
+    assert_eq!(remaining(&response), 500 - 7 - MAY_TAKE);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_pays_what_the_request_log_says() {
+    let log = Log::start().await;
+    let router = Router::start();
+    let settings = ["--limits", "on", "--tiers", "free=0/500/1", "--gateway-store", &log.address];
+    let gateway = Gateway::with(&[&router], &settings).await;
+    let (response, (received, request)) = tokio::join!(client::open(gateway.address, "/stream?prompt=hi&max_tokens=100"), begun(&router));
+    drop(response);
+    // Its place is taken until the log has heard of it, and no longer.
+    let refused = client::get(gateway.address, "/stream?prompt=hi&max_tokens=100").await;
+    assert_eq!(refused.json()["error"]["code"], "too_many_streams");
+    drop(received);
+    log.finish(FinishedTurn {
+        principal: request.principal.clone(),
+        stream_id: request.stream_id.clone(),
+        state: "cancelled".to_owned(),
+        usage: Some(Usage {
+            prompt_tokens: 5,
+            completion_tokens: 17,
+            ..Usage::default()
+        }),
+        ..FinishedTurn::default()
+    })
+    .await;
+    let playing = async {
+        loop {
+            let received = router.next().await;
+            if let Command::Start(request) = &received.command {
+                received.admit(&request.stream_id).await;
+                received.entries(0, whole()).await;
+            }
+        }
+    };
+    let asking = async {
+        loop {
+            let response = client::get(gateway.address, "/stream?prompt=hi&max_tokens=100").await;
+            if response.status == 200 {
+                return remaining(&response);
+            }
+        }
+    };
+    let left = tokio::select! { left = asking => left, () = playing => unreachable!() };
+    assert_eq!(left, 500 - 22 - (24 + 1 + 100));
+}
+
+/// An answer that has begun, and goes on.
+async fn begun(router: &Router) -> (Received, ChatRequest) {
+    let (received, request) = router.started().await;
+    received.admit(&request.stream_id).await;
+    received.entries(0, texts(&["Hi"])).await;
+    (received, request)
+}
+
+#[tokio::test]
+async fn who_reads_on_is_never_refused_and_pays_once() {
+    let router = Router::start();
+    let gateway = limited(&router, "free=1/500/1").await;
+    let path = "/stream?prompt=hi&max_tokens=100&resumable=1";
+    let (response, (_received, request)) = tokio::join!(client::open(gateway.address, path), begun(&router));
+    drop(response);
+    for _ in 0..2 {
+        let path = format!("/stream?last_event_id={}.0", request.stream_id);
+        let playing = async {
+            loop {
+                let received = router.next().await;
+                if let Command::Attach(asked) = &received.command {
+                    received.admit(&asked.stream_id).await;
+                    received.entries(1, whole()[1..].to_vec()).await;
+                }
+            }
+        };
+        let response = tokio::select! { response = client::get(gateway.address, &path) => response, () = playing => unreachable!() };
+        assert_eq!(response.status, 200);
+    }
+    let refused = client::get(gateway.address, "/stream?prompt=hi").await;
+    assert_eq!(refused.json()["error"]["code"], "rate_limit_exceeded");
+    assert_eq!(remaining(&refused), 500 - 7);
+}
+
+#[tokio::test]
+async fn the_same_idempotency_key_pays_once() {
+    let router = Router::start();
+    let gateway = limited(&router, TOKENS).await;
+    let path = "/stream?prompt=hi&max_tokens=100&idempotency_key=k";
+    let asking = async {
+        let first = client::get(gateway.address, path).await;
+        assert_eq!(remaining(&first), 500 - 125);
+        let again = client::get(gateway.address, path).await;
+        assert_eq!((again.status, remaining(&again)), (200, 500 - 7));
+        assert_eq!(remaining(&client::get(gateway.address, path).await), 500 - 7);
+    };
+    tokio::select! { () = asking => {}, () = answer(&router) => {} }
+}
+
+#[tokio::test]
+async fn a_key_whose_request_was_refused_pays_when_it_is_answered() {
+    let router = Router::start();
+    let gateway = limited(&router, TOKENS).await;
+    let path = "/stream?prompt=hi&max_tokens=100&idempotency_key=k";
+    let playing = async {
+        let (received, _) = router.started().await;
+        received.refuse(Failure::new(Reason::QueueFull, "no")).await;
+    };
+    let (refused, ()) = tokio::join!(client::get(gateway.address, path), playing);
+    assert_eq!(refused.status, 503);
+    let (answered, _) = tokio::join!(client::get(gateway.address, path), router.say(whole()));
+    assert_eq!(remaining(&answered), 500 - 125);
+}
+
+#[tokio::test]
+async fn streams_at_once_are_bounded() {
+    let router = Router::start();
+    let gateway = limited(&router, STREAMS).await;
+    let (mut running, (received, _)) = tokio::join!(client::open(gateway.address, "/stream?prompt=hi"), begun(&router));
+    let refused = client::get(gateway.address, "/stream?prompt=hi").await;
+    assert_eq!(refused.json()["error"]["code"], "too_many_streams");
+    received.entries(1, vec![finished(FinishReason::Stop, 1)]).await;
+    running.rest().await;
+    let (response, _) = tokio::join!(client::get(gateway.address, "/stream?prompt=hi"), router.say(whole()));
+    assert_eq!(response.status, 200);
+}
+
+#[tokio::test]
+async fn nobody_is_limited_who_has_not_said_who_they_are() {
+    let router = Router::start();
+    let gateway = Gateway::with(&[&router], &["--tiers", "free=1/1/1"]).await;
+    let asking = async {
+        for _ in 0..3 {
+            let response = ask(&gateway).await;
+            assert_eq!(response.status, 200);
+            assert!(response.header("x-ratelimit-limit-requests").is_none());
+        }
+    };
+    tokio::select! { () = asking => {}, () = answer(&router) => {} }
+}
+
+async fn as_user(gateway: &Gateway, user: &str, tier: &str) -> Whole {
+    let head = format!("GET /stream?prompt=hi HTTP/1.1\nx-user-id: {user}\nx-user-tier: {tier}");
+    client::send(gateway.address, &head, b"").await.whole().await
+}
+
+#[tokio::test]
+async fn a_front_is_believed_from_its_address_only() {
+    let router = Router::start();
+    let tiers = "free=1/0/0,pro=3/0/0";
+    let trusted = Gateway::with(&[&router], &["--fronts", "127.0.0.0/8", "--tiers", tiers]).await;
+    let other = Gateway::with(&[&router], &["--fronts", "10.0.0.0/8", "--tiers", tiers]).await;
+    let asking = async {
+        let limit = |response: &Whole| response.header("x-ratelimit-limit-requests").map(str::to_owned);
+        assert_eq!(limit(&as_user(&trusted, "ann", "pro").await).as_deref(), Some("3"));
+        // An unknown tier counts as free, and each user has limits of their own.
+        assert_eq!(limit(&as_user(&trusted, "bob", "gold").await).as_deref(), Some("1"));
+        assert_eq!(as_user(&trusted, "bob", "gold").await.status, 429);
+        assert_eq!(as_user(&trusted, "ann", "pro").await.status, 200);
+        let stranger = as_user(&other, "ann", "pro").await;
+        assert_eq!((stranger.status, limit(&stranger)), (200, None));
+    };
+    tokio::select! { () = asking => {}, () = answer(&router) => {} }
+}
+
+#[tokio::test]
+async fn an_answer_is_the_users_for_whom_the_front_speaks() {
+    let router = Router::start();
+    let gateway = Gateway::with(&[&router], &["--fronts", "127.0.0.1"]).await;
+    let (_, request) = tokio::join!(as_user(&gateway, "ann", "pro"), router.say(whole()));
+    let principal = request.principal.unwrap();
+    assert_eq!((principal.tenant.as_str(), principal.user_id.as_str()), ("", "ann"));
+    assert_eq!(request.door, "stream");
+}
+
+#[tokio::test]
+async fn two_gateways_over_one_redis_never_grant_more_than_the_limit() {
+    let redis = Redis::start();
+    let router = Router::start();
+    let address = redis.address();
+    let settings = [
+        "--limits",
+        "on",
+        "--tiers",
+        "free=10/0/0",
+        "--redis",
+        &address,
+        "--redis-timeout",
+        "20s",
+    ];
+    let gateways = [
+        Gateway::with(&[&router], &settings).await,
+        Gateway::with(&[&router], &settings).await,
+    ];
+    let asking = async {
+        let asks = (0..30).map(|number| ask(&gateways[number % 2]));
+        let statuses: Vec<u16> = futures_util::future::join_all(asks)
+            .await
+            .iter()
+            .map(|response| response.status)
+            .collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10, "{statuses:?}");
+        assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 20, "{statuses:?}");
+    };
+    tokio::select! { () = asking => {}, () = answer(&router) => {} }
+}
+
+#[tokio::test]
+async fn what_one_gateway_reserved_another_settles() {
+    let redis = Redis::start();
+    let router = Router::start();
+    let address = redis.address();
+    let settings = ["--limits", "on", "--tiers", TOKENS, "--redis", &address, "--redis-timeout", "20s"];
+    let one = Gateway::with(&[&router], &settings).await;
+    let two = Gateway::with(&[&router], &settings).await;
+    let path = "/stream?prompt=hi&max_tokens=100&resumable=1";
+    let (response, (_received, request)) = tokio::join!(client::open(one.address, path), begun(&router));
+    // The first gateway sends its client away, which goes on at the second.
+    one.drain.begin();
+    let mut response = response;
+    response.rest().await;
+    let resume = format!("/stream?last_event_id={}.0", request.stream_id);
+    let playing = async {
+        loop {
+            let received = router.next().await;
+            match &received.command {
+                Command::Attach(asked) => {
+                    received.admit(&asked.stream_id).await;
+                    received.entries(1, whole()[1..].to_vec()).await;
+                }
+                Command::Start(request) => {
+                    received.admit(&request.stream_id).await;
+                    received.entries(0, whole()).await;
+                }
+                _ => {}
+            }
+        }
+    };
+    let asking = async {
+        assert_eq!(client::get(two.address, &resume).await.status, 200);
+        // Settling is not waited for.
+        loop {
+            let left = remaining(&client::get(two.address, "/stream?prompt=hi&max_tokens=100&idempotency_key=k").await);
+            if left == 500 - 7 - 125 || left == 500 - 7 - 7 {
+                return;
+            }
+            assert_eq!(left, 500 - 125 - 125);
+        }
+    };
+    tokio::select! { () = asking => {}, () = playing => {} }
+}
+
+#[tokio::test]
+async fn without_redis_each_gateway_grants_its_share_and_says_so() {
+    let mut redis = Redis::start();
+    let router = Router::start();
+    let address = redis.address();
+    let settings = [
+        "--limits",
+        "on",
+        "--tiers",
+        "free=4/0/0",
+        "--redis",
+        &address,
+        "--gateways",
+        "2",
+        "--redis-timeout",
+        "20s",
+    ];
+    let gateway = Gateway::with(&[&router], &settings).await;
+    let asking = async {
+        assert_eq!(ask(&gateway).await.header("x-ratelimit-limit-requests"), Some("4"));
+        assert_eq!(shared(&gateway).await, 1);
+        redis.die();
+        let response = ask(&gateway).await;
+        assert_eq!((response.status, response.header("x-ratelimit-limit-requests")), (200, Some("2")));
+        assert_eq!(shared(&gateway).await, 0);
+        assert_eq!(ask(&gateway).await.status, 200);
+        assert_eq!(ask(&gateway).await.status, 429);
+        redis.come_back();
+        while shared(&gateway).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(ask(&gateway).await.header("x-ratelimit-limit-requests"), Some("4"));
+    };
+    tokio::select! { () = asking => {}, () = answer(&router) => {} }
+}
+
+#[tokio::test]
+async fn what_was_used_without_redis_is_owed_there() {
+    let mut redis = Redis::start();
+    let router = Router::start();
+    let address = redis.address();
+    let settings = [
+        "--limits",
+        "on",
+        "--tiers",
+        "free=0/1000/0",
+        "--redis",
+        &address,
+        "--redis-timeout",
+        "20s",
+    ];
+    let gateway = Gateway::with(&[&router], &settings).await;
+    let asking = async {
+        redis.die();
+        assert_eq!(remaining(&ask(&gateway).await), 500 - MAY_TAKE);
+        redis.come_back();
+        while shared(&gateway).await == 0 {
+            tokio::task::yield_now().await;
+        }
+        loop {
+            let path = "/stream?prompt=hi&max_tokens=100&idempotency_key=k";
+            let left = remaining(&client::get(gateway.address, path).await);
+            if left == 1000 - 7 - 125 || left == 1000 - 7 - 7 {
+                return;
+            }
+            assert!(left == 1000 - 125 || left == 1000 - 7, "{left}");
+        }
+    };
+    tokio::select! { () = asking => {}, () = answer(&router) => {} }
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_answer_is_waited_for_once() {
+    let redis = Redis::start();
+    let router = Router::start();
+    let address = redis.address();
+    let settings = [
+        "--limits",
+        "on",
+        "--tiers",
+        "free=100/0/0",
+        "--redis",
+        &address,
+        "--redis-timeout",
+        "300ms",
+    ];
+    let gateway = Gateway::with(&[&router], &settings).await;
+    let asking = async {
+        ask(&gateway).await;
+        redis.freeze();
+        let begun = std::time::Instant::now();
+        for _ in 0..20 {
+            assert_eq!(ask(&gateway).await.status, 200);
+        }
+        assert!(begun.elapsed() < Duration::from_millis(300) * 20, "{:?}", begun.elapsed());
+        assert_eq!(shared(&gateway).await, 0);
+        redis.thaw();
+        while shared(&gateway).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! { () = asking => {}, () = answer(&router) => {} }
+}
+
+/// Whether the gateway says that its limits are shared.
+async fn shared(gateway: &Gateway) -> u32 {
+    let metrics = client::get(gateway.address, "/metrics").await.body;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("unbroken_limits_shared "));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_refused_request_is_logged_without_a_word_of_it() {
+    let log = Log::start().await;
+    let gateway = Gateway::with(&[], &["--gateway-store", &log.address]).await;
+    let body = r#"{"messages":[{"role":"king","content":"a secret"}]}"#;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\nx-request-id: r-1\ncontent-type: application/json\ncontent-length: {}",
+        body.len()
+    );
+    let refused = client::send(gateway.address, &head, body.as_bytes()).await.whole().await;
+    assert_eq!(refused.status, 400);
+    let turn = log.first().await;
+    assert_eq!(
+        (turn.state.as_str(), turn.status, turn.finish_reason.as_str()),
+        ("refused", 400, "invalid_request")
+    );
+    assert_eq!((turn.door.as_str(), turn.request_id.as_str()), ("completions", "r-1"));
+    assert!(!format!("{turn:?}").contains("secret"));
+}
