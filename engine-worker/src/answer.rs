@@ -3,7 +3,10 @@
 //! It keeps the promises that must not depend on the engine: exactly one terminal entry whatever happens, usage counted from
 //! the entries themselves, and seats that come back when it is dropped.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use journal::{Entries, Writer};
 use proto::v1::{ChoiceEnd, Entry, Failure, Reason, ResumePoint, Usage, entry::Event};
@@ -96,7 +99,11 @@ impl Answer {
 
     /// The answer is whole.
     pub fn finish(mut self, choices: Vec<ChoiceEnd>) {
-        let terminal = Entry::finished(choices, self.usage);
+        let mut terminal = Entry::finished(choices, self.usage);
+        if let Some(Event::Finished(finished)) = &mut terminal.event {
+            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            finished.ended_ms = i64::try_from(since_1970.as_millis()).unwrap_or_default();
+        }
         self.close("finished", Some(terminal));
     }
 

@@ -13,7 +13,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     Error, Settings,
     clients::Clients,
-    door::{cancel, chat, completions, conversations, docs, embeddings, health, messages, models, page, requests, simple, text, ws},
+    door::{
+        cancel, chat, completions,
+        conversations::{self, openai},
+        docs, embeddings, health, messages, models, page, requests,
+        responses::{self, retrieve},
+        simple, text, ws,
+    },
     failure::Refusal,
     identity::Identity,
     limits::Limits,
@@ -109,6 +115,14 @@ fn doors() -> OpenApiRouter<App> {
         .routes(routes!(conversations::read, conversations::rename, conversations::delete))
         .routes(routes!(conversations::messages))
         .routes(routes!(requests::list))
+        .routes(routes!(responses::create))
+        .routes(routes!(retrieve::read, retrieve::delete))
+        .routes(routes!(retrieve::cancel))
+        .routes(routes!(retrieve::input_items))
+        .routes(routes!(openai::create))
+        .routes(routes!(openai::read, openai::update, openai::delete))
+        .routes(routes!(openai::list_items, openai::add_items))
+        .routes(routes!(openai::read_item, openai::delete_item))
 }
 
 /// These are everybody's: they tell nothing of any principal.

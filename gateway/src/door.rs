@@ -14,6 +14,7 @@ pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod page;
 pub(crate) mod requests;
+pub(crate) mod responses;
 pub(crate) mod simple;
 pub(crate) mod text;
 mod whole;
@@ -75,6 +76,11 @@ fn stream<P: Projection>(app: &App, account: Account, opened: Opened, ids: bool,
 async fn begin(app: &App, account: &mut Account, mut request: ChatRequest) -> Result<Answer, Refusal> {
     account.sign(&mut request);
     account.ask_leave(app, &mut request).await?;
+    start(app, account, request).await
+}
+
+/// Starts the answer to a request that is signed and has leave.
+async fn start(app: &App, account: &mut Account, request: ChatRequest) -> Result<Answer, Refusal> {
     let start = turn::start(app.clients(), request, app.settings().gateway_patience);
     let answer = in_time(app, start).await.map_err(idempotency::refused)?;
     account.admitted(answer.head());

@@ -93,6 +93,13 @@ impl Refusal {
         self
     }
 
+    /// What this field names is not there, or is somebody else's.
+    pub(crate) fn missing(param: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut refusal = Self::new(StatusCode::NOT_FOUND, "not_found", message);
+        refusal.0.param = Some(param.into());
+        refusal
+    }
+
     /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         self.0.status

@@ -40,6 +40,10 @@ pub(crate) trait Projection: Send + Unpin + 'static {
     fn open(&mut self, out: &mut BytesMut);
     /// What stands for this entry: any number of whole events.
     fn entry(&mut self, entry: &Entry, out: &mut BytesMut);
+    /// What stands for an end that is ours and not the answer's: the client may come back for the rest.
+    fn broken(&mut self, entry: &Entry, out: &mut BytesMut) {
+        self.entry(entry, out);
+    }
     /// What says that the stream is still there. Among events with ids it is a line before the next event: some clients take any
     /// blank line for the end of an event once they have an id.
     fn ping(&self, with_ids: bool, out: &mut BytesMut) {
@@ -81,7 +85,8 @@ pub(crate) fn come_back(client: &str) -> Response {
     events(Body::from(leave::farewell(client)))
 }
 
-fn events(body: Body) -> Response {
+/// A response whose body is events.
+pub(crate) fn events(body: Body) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -121,6 +126,7 @@ impl<P: Projection> Stream<P> {
                 let mut ids = self.ids.as_mut().filter(|_| !self.answer.is_lost());
                 for (position, entry) in (first..).zip(&self.batch) {
                     match &mut ids {
+                        None if self.answer.is_lost() => self.projection.broken(entry, &mut self.out),
                         None => self.projection.entry(entry, &mut self.out),
                         Some(ids) => {
                             self.projection.entry(entry, &mut ids.scratch);
@@ -161,7 +167,7 @@ impl<P: Projection> Stream<P> {
             self.out.extend_from_slice(farewell.as_bytes());
         } else {
             let stopped = Entry::failed(Failure::new(Reason::Draining, "the gateway stops, and the answer took too long"));
-            self.projection.entry(&stopped, &mut self.out);
+            self.projection.broken(&stopped, &mut self.out);
             self.account.note(&[stopped], Instant::now());
         }
     }

@@ -19,6 +19,7 @@ impl Entry {
             event: Some(Event::Finished(Box::new(Finished {
                 choices,
                 usage: Some(usage),
+                ..Finished::default()
             }))),
             ..Self::default()
         }

@@ -17,7 +17,7 @@ use proto::v1::Head;
 use self::{chunk::Chunks, object::Answered};
 pub(crate) use self::{
     chunk::{error, likelihood},
-    content::{Piece, TextOr},
+    content::{Piece, TextOr, WordOr},
     message::{MessageIn, messages},
     request::{Completion, MAX_CHOICES, StreamOptions, biases, seed, stops, top_p, whole},
     tool::{TOOLS, schema},

@@ -1,5 +1,8 @@
 //! `/conversations`: make, list, read, rename and delete them, straight from the store. A chat joins one by its `conversation_id`.
 
+mod items;
+pub(crate) mod openai;
+
 use axum::{
     Json,
     extract::{Path, Request, State},
@@ -26,6 +29,8 @@ use crate::{
 const TITLE: usize = 200;
 /// The largest page: one less than the store gives, as one more tells whether there are more.
 const PAGE: u32 = 999;
+/// What the ids of OpenAI's API begin with.
+const PREFIX: &str = "conv_";
 /// A page where nothing was said.
 const PAGE_DEFAULT: u32 = 100;
 
@@ -106,6 +111,7 @@ pub(crate) async fn create(State(app): State<App>, caller: Caller, request: Requ
     let request = CreateConversationRequest {
         principal: Some(caller.principal().clone()),
         title,
+        ..CreateConversationRequest::default()
     };
     let conversation = app
         .clients()
@@ -186,6 +192,7 @@ pub(crate) async fn messages(
         conversation_id: id,
         page_size: page.limit + 1,
         after_id: page.after.clone(),
+        newest_first: false,
     };
     let found = app
         .clients()
@@ -262,13 +269,31 @@ fn title(given: Title) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// A store that cannot be reached is said to be so.
-pub(super) fn refusal(status: &Status) -> Refusal {
-    let mut failure = Failure::from_status(status);
+/// What the store has said. One that cannot be reached is said to be so.
+pub(crate) fn failure(status: &Status) -> Failure {
+    let failure = Failure::from_status(status);
     if failure.reason() == Reason::Unavailable {
-        failure = Failure::new(Reason::StoreUnavailable, "the conversation store cannot be reached");
+        return Failure::new(Reason::StoreUnavailable, "the conversation store cannot be reached");
     }
-    failure.into()
+    failure
+}
+
+pub(super) fn refusal(status: &Status) -> Refusal {
+    failure(status).into()
+}
+
+/// A conversation's id as OpenAI's API writes it.
+pub(crate) fn public_id(id: &str) -> String {
+    format!("{PREFIX}{}", items::plain(id))
+}
+
+/// And as the store does.
+pub(crate) fn store_id(id: &str) -> String {
+    let plain = id.strip_prefix(PREFIX).unwrap_or(id);
+    match uuid::Uuid::try_parse(plain) {
+        Ok(uuid) => uuid.hyphenated().to_string(),
+        Err(_) => plain.to_owned(),
+    }
 }
 
 /// Which part of a list is wanted.

@@ -17,7 +17,7 @@ pub(crate) fn prompt(request: &ChatRequest) -> u64 {
         .iter()
         .map(|tool| tool.name.len() + tool.description.len() + tool.parameters.len())
         .sum();
-    FRAME + text(request.prompt.len()) + request.prompt_tokens.len() as u64 + messages + text(tools)
+    FRAME + text(request.prompt.len() + request.instructions.len()) + request.prompt_tokens.len() as u64 + messages + text(tools)
 }
 
 /// What the texts of a request for vectors may take.

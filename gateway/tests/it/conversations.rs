@@ -5,12 +5,14 @@ use std::pin::Pin;
 use chassis::{drain::Drain, listen::listen};
 use futures_util::{Stream, stream};
 use proto::v1::{
-    ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse,
-    Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest, DeleteConversationResponse, Failure,
-    FindKeyRequest, FinishTurnsRequest, FinishTurnsResponse, GetAnswerRequest, GetConversationRequest, ListConversationsRequest,
-    ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest, ListRevocationsRequest, ListRevocationsResponse,
-    LoggedRequest, Message, NoteKeyUsesRequest, NoteKeyUsesResponse, Reason, RenameConversationRequest, RevokeKeyRequest, Role,
-    StoredAnswer, StoredMessage, TakeTicketRequest, TakeTicketResponse,
+    AddMessagesRequest, AddMessagesResponse, ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse,
+    ClaimAnswerRequest, ClaimAnswerResponse, Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest,
+    DeleteConversationResponse, DeleteMessageRequest, DeleteMessageResponse, DeleteRecordRequest, DeleteRecordResponse, Failure,
+    FindKeyRequest, FinishTurnsRequest, FinishTurnsResponse, GetAnswerRequest, GetConversationRequest, GetMessageRequest, GetRecordRequest,
+    ListConversationsRequest, ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRecordsRequest, ListRequestsRequest,
+    ListRevocationsRequest, ListRevocationsResponse, LoggedRequest, Message, NoteKeyUsesRequest, NoteKeyUsesResponse, OpenRecordRequest,
+    OpenRecordResponse, Reason, Record, RenameConversationRequest, RevokeKeyRequest, Role, StoredAnswer, StoredMessage, TakeTicketRequest,
+    TakeTicketResponse, UpdateConversationRequest,
     conversation_service_server::{ConversationService, ConversationServiceServer},
 };
 use tonic::{Request, Response, Status};
@@ -26,6 +28,7 @@ fn conversation(id: &str, title: &str) -> Conversation {
         created_ms: 1_700_000_000_000,
         updated_ms: 1_700_000_001_000,
         messages: 2,
+        ..Conversation::default()
     }
 }
 
@@ -39,6 +42,7 @@ impl ConversationService for Store {
     type ListMessagesStream = Many<StoredMessage>;
     type ListOrphansStream = Many<StoredAnswer>;
     type ListRequestsStream = Many<LoggedRequest>;
+    type ListRecordsStream = Many<Record>;
 
     async fn create_conversation(&self, request: Request<CreateConversationRequest>) -> Reply<Conversation> {
         Ok(Response::new(conversation("c1", &request.into_inner().title)))
@@ -118,6 +122,30 @@ impl ConversationService for Store {
         Err(Status::unimplemented(""))
     }
     async fn get_answer(&self, _: Request<GetAnswerRequest>) -> Reply<StoredAnswer> {
+        Err(Status::unimplemented(""))
+    }
+    async fn update_conversation(&self, _: Request<UpdateConversationRequest>) -> Reply<Conversation> {
+        Err(Status::unimplemented(""))
+    }
+    async fn add_messages(&self, _: Request<AddMessagesRequest>) -> Reply<AddMessagesResponse> {
+        Err(Status::unimplemented(""))
+    }
+    async fn get_message(&self, _: Request<GetMessageRequest>) -> Reply<StoredMessage> {
+        Err(Status::unimplemented(""))
+    }
+    async fn delete_message(&self, _: Request<DeleteMessageRequest>) -> Reply<DeleteMessageResponse> {
+        Err(Status::unimplemented(""))
+    }
+    async fn open_record(&self, _: Request<OpenRecordRequest>) -> Reply<OpenRecordResponse> {
+        Err(Status::unimplemented(""))
+    }
+    async fn get_record(&self, _: Request<GetRecordRequest>) -> Reply<Record> {
+        Err(Status::unimplemented(""))
+    }
+    async fn list_records(&self, _: Request<ListRecordsRequest>) -> Reply<Self::ListRecordsStream> {
+        Err(Status::unimplemented(""))
+    }
+    async fn delete_record(&self, _: Request<DeleteRecordRequest>) -> Reply<DeleteRecordResponse> {
         Err(Status::unimplemented(""))
     }
 }

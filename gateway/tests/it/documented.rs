@@ -12,7 +12,7 @@ async fn every_documented_door_is_there() {
     let document = document.json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"), "{}", document["openapi"]);
     for (path, methods) in document["paths"].as_object().unwrap() {
-        let at = path.replace("{id}", "x");
+        let at = path.replace("/v1/responses/{id}", "/v1/responses/resp_x").replace("{id}", "x");
         for (method, operation) in methods.as_object().unwrap() {
             let response = client::request(gateway.address, &method.to_uppercase(), &at, "").await;
             let statuses = operation["responses"].as_object().unwrap();

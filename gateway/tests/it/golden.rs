@@ -133,6 +133,7 @@ async fn choices_are_told_apart_by_their_index() {
     let finished = Finished {
         choices: vec![end(0, FinishReason::Stop), end(1, FinishReason::Length)],
         usage: Some(Usage::default()),
+        ..Finished::default()
     };
     entries.push(Entry {
         event: Some(Event::Finished(Box::new(finished))),

@@ -97,6 +97,7 @@ async fn the_stop_string_that_was_met_is_told() {
             completion_tokens: 1,
             ..Usage::default()
         }),
+        ..Finished::default()
     };
     let entries = || {
         let mut entries = texts(&["a"]);

@@ -64,6 +64,7 @@ fn everything() -> Vec<Entry> {
         event: Some(Event::Finished(Box::new(Finished {
             choices: ends.collect(),
             usage: Some(Usage::default()),
+            ..Finished::default()
         }))),
         ..Entry::default()
     });

@@ -209,6 +209,7 @@ pub(crate) fn finished(reason: FinishReason, completion_tokens: u32) -> Entry {
         event: Some(Event::Finished(Box::new(Finished {
             choices: vec![end],
             usage: Some(usage),
+            ended_ms: (CREATED + 2) * 1000,
         }))),
         ..Entry::default()
     }

@@ -60,6 +60,7 @@ async fn serve(database: &str, drain: Drain) -> (String, tokio::task::JoinHandle
         store_timeout: Duration::from_mins(1),
         lease: Duration::from_secs(15),
         request_log_keep: Duration::from_hours(1),
+        responses_keep: Duration::from_hours(1),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -1,6 +1,6 @@
 //! What a request must look like. Pure: every rule names the field and what was expected. Called by the store before any statement.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use chassis::mask::mask;
 use proto::v1::{ApiKey, Failure, KeyRole, KeyUse, Message, Principal, Role};
@@ -9,6 +9,12 @@ use proto::v1::{ApiKey, Failure, KeyRole, KeyUse, Message, Principal, Role};
 pub(crate) const NAME_BYTES: usize = 256;
 /// The most characters of a title.
 pub(crate) const TITLE_CHARS: usize = 200;
+/// The most bytes of a document: a gateway's largest body, and what it writes beside it.
+const DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
+/// The most pairs of metadata, and the most characters of a key and of a value: as at OpenAI.
+const METADATA: usize = 16;
+const METADATA_KEY: usize = 64;
+const METADATA_VALUE: usize = 512;
 /// The most messages that one turn brings.
 pub(crate) const TURN_MESSAGES: usize = 4_096;
 /// The most turns that are closed at once: what a router gathers in one round.
@@ -47,6 +53,36 @@ pub(crate) fn text(field: &str, value: &str) -> Result<(), Failure> {
         ));
     }
     no_controls(field, value)
+}
+
+/// What a door keeps of a request.
+pub(crate) fn document(value: &[u8]) -> Result<(), Failure> {
+    if value.len() > DOCUMENT_BYTES {
+        let is = value.len();
+        return Err(Failure::invalid(
+            "document",
+            format!("document has {is} bytes; at most {DOCUMENT_BYTES} were expected"),
+        ));
+    }
+    Ok(())
+}
+
+/// A conversation's metadata.
+pub(crate) fn metadata(given: &HashMap<String, String>) -> Result<(), Failure> {
+    let refused = |message: String| Failure::invalid("metadata", message);
+    if given.len() > METADATA {
+        let is = given.len();
+        return Err(refused(format!("metadata has {is} pairs; at most {METADATA} were expected")));
+    }
+    for (key, value) in given {
+        if !(1..=METADATA_KEY).contains(&key.chars().count()) {
+            return Err(refused(format!("metadata has a key that is not of 1 to {METADATA_KEY} characters")));
+        }
+        if value.chars().count() > METADATA_VALUE {
+            return Err(refused(format!("metadata has a value of more than {METADATA_VALUE} characters")));
+        }
+    }
+    Ok(())
 }
 
 /// A title, which may be empty.
@@ -199,6 +235,16 @@ mod tests {
         assert_eq!(field(name("stream_id", "")), "stream_id");
         assert_eq!(field(title("title", &"ü".repeat(TITLE_CHARS + 1))), "title");
         assert_eq!(field(page(PAGE + 1)), "page_size");
+        assert_eq!(field(document(&vec![0; DOCUMENT_BYTES + 1])), "document");
+        let many = (0..=METADATA).map(|number| (number.to_string(), String::new()));
+        let wrong = [
+            (String::new(), String::new()),
+            ("k".repeat(METADATA_KEY + 1), String::new()),
+            ("k".to_owned(), "v".repeat(METADATA_VALUE + 1)),
+        ];
+        for given in wrong.into_iter().map(|pair| HashMap::from([pair])).chain([many.collect()]) {
+            assert_eq!(field(metadata(&given)), "metadata");
+        }
         assert_eq!(field(ended("turns[3].state", "running")), "turns[3].state");
         let odd = Message {
             role: 99,

@@ -37,7 +37,7 @@ pub async fn run(settings: Settings, listener: TcpListener, drain: Drain) -> Res
         () = drain.draining() => return Ok(()),
     };
     let store = Store::new(opened, settings.lease);
-    drain.spawn_until_draining(forget(store.clone(), settings.request_log_keep));
+    drain.spawn_until_draining(forget(store.clone(), settings.request_log_keep, settings.responses_keep));
     let service = ConversationServiceServer::new(Conversations::new(store.clone(), settings.store_timeout))
         .max_decoding_message_size(proto::MAX_DECODED_MESSAGE)
         .max_encoding_message_size(proto::MAX_ENCODED_MESSAGE);
@@ -47,17 +47,14 @@ pub async fn run(settings: Settings, listener: TcpListener, drain: Drain) -> Res
     Ok(())
 }
 
-/// Lets go, for ever, of what is older than `keep`.
-async fn forget(store: Store, keep: Duration) {
+/// Lets go, for ever, of what is older than it is kept.
+async fn forget(store: Store, log: Duration, records: Duration) {
     loop {
-        let before = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .saturating_sub(keep)
-            .as_millis();
-        match store.forget(i64::try_from(before).unwrap_or(i64::MAX)).await {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let before = |keep| i64::try_from(now.saturating_sub(keep).as_millis()).unwrap_or(i64::MAX);
+        match store.forget(before(log), before(records)).await {
             Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "old entries of the request log were let go"),
+            Ok(rows) => tracing::info!(rows, "old entries of the request log and old responses were let go"),
             Err(fault) => tracing::warn!(%fault, "old entries could not be let go; trying again later"),
         }
         tokio::time::sleep(FORGET_EVERY).await;

@@ -5,12 +5,14 @@ use std::{future::Future, pin::Pin, time::Duration};
 use chassis::trace;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use proto::v1::{
-    ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse,
-    Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest, DeleteConversationResponse, Failure,
-    FindKeyRequest, FinishTurnsRequest, FinishTurnsResponse, GetAnswerRequest, GetConversationRequest, ListConversationsRequest,
-    ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest, ListRevocationsRequest, ListRevocationsResponse,
-    LogScope, LoggedRequest, NoteKeyUsesRequest, NoteKeyUsesResponse, Principal, RenameConversationRequest, RevokeKeyRequest, StoredAnswer,
-    StoredMessage, TakeTicketRequest, TakeTicketResponse, conversation_service_server::ConversationService,
+    AddMessagesRequest, AddMessagesResponse, ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse,
+    ClaimAnswerRequest, ClaimAnswerResponse, Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest,
+    DeleteConversationResponse, DeleteMessageRequest, DeleteMessageResponse, DeleteRecordRequest, DeleteRecordResponse, Failure,
+    FindKeyRequest, FinishTurnsRequest, FinishTurnsResponse, GetAnswerRequest, GetConversationRequest, GetMessageRequest, GetRecordRequest,
+    ListConversationsRequest, ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRecordsRequest, ListRequestsRequest,
+    ListRevocationsRequest, ListRevocationsResponse, LogScope, LoggedRequest, NoteKeyUsesRequest, NoteKeyUsesResponse, OpenRecordRequest,
+    OpenRecordResponse, Principal, Record, RenameConversationRequest, RevokeKeyRequest, StoredAnswer, StoredMessage, TakeTicketRequest,
+    TakeTicketResponse, UpdateConversationRequest, conversation_service_server::ConversationService,
 };
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span};
@@ -19,7 +21,7 @@ use crate::{
     check,
     error::{Fault, unavailable},
     scope::Scope,
-    store::{Cursor, KeyCursor, LogCursor, Store, message_cursor},
+    store::{Cursor, KeyCursor, LogCursor, MessageCursor, Store},
 };
 
 /// Items that a list reads from the database at once. It holds no transaction while its reader takes its time.
@@ -76,6 +78,7 @@ impl ConversationService for Conversations {
     type ListMessagesStream = Page<StoredMessage>;
     type ListOrphansStream = Page<StoredAnswer>;
     type ListRequestsStream = Page<LoggedRequest>;
+    type ListRecordsStream = Page<Record>;
 
     async fn create_conversation(&self, request: Request<CreateConversationRequest>) -> Result<Response<Conversation>, Status> {
         let span = span("CreateConversation", &request);
@@ -149,7 +152,7 @@ impl ConversationService for Conversations {
         let size = check::page(request.page_size)?;
         self.within(&span, self.store.conversation_must_exist(&scope, &conversation))
             .await?;
-        let after = message_cursor(&conversation, &request.after_id)?;
+        let after = MessageCursor::of(&conversation, &request.after_id, request.newest_first)?;
         let from = (self.clone(), span, scope, conversation, after, size);
         let pieces = stream::try_unfold(from, async |(service, span, scope, conversation, after, left)| {
             let wanted = left.min(PIECE);
@@ -160,12 +163,75 @@ impl ConversationService for Conversations {
                 .within(&span, service.store.list_messages(&scope, &conversation, after, wanted))
                 .await?;
             let Some((last, _)) = piece.last() else { return Ok(None) };
-            let after = *last;
+            let after = after.after(*last);
             let left = left - u32::try_from(piece.len()).unwrap_or(left);
             let messages = piece.into_iter().map(|(_, message)| message).collect();
             Ok(Some((messages, (service, span, scope, conversation, after, left))))
         });
         first_then_rest(pieces).await
+    }
+
+    async fn update_conversation(&self, request: Request<UpdateConversationRequest>) -> Result<Response<Conversation>, Status> {
+        let span = span("UpdateConversation", &request);
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.answer(&span, self.store.update_conversation(&scope, &request)).await
+    }
+
+    async fn add_messages(&self, request: Request<AddMessagesRequest>) -> Result<Response<AddMessagesResponse>, Status> {
+        let span = span("AddMessages", &request);
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.answer(&span, self.store.add_messages(&scope, &request)).await
+    }
+
+    async fn get_message(&self, request: Request<GetMessageRequest>) -> Result<Response<StoredMessage>, Status> {
+        let span = span("GetMessage", &request);
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.answer(&span, self.store.get_message(&scope, &request)).await
+    }
+
+    async fn delete_message(&self, request: Request<DeleteMessageRequest>) -> Result<Response<DeleteMessageResponse>, Status> {
+        let span = span("DeleteMessage", &request);
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.within(&span, self.store.delete_message(&scope, &request)).await?;
+        Ok(Response::new(DeleteMessageResponse {}))
+    }
+
+    async fn open_record(&self, request: Request<OpenRecordRequest>) -> Result<Response<OpenRecordResponse>, Status> {
+        let span = span("OpenRecord", &request);
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        let opened = self.within(&span, self.store.open_record(&scope, &request)).await?;
+        Ok(Response::new(OpenRecordResponse { opened }))
+    }
+
+    async fn get_record(&self, request: Request<GetRecordRequest>) -> Result<Response<Record>, Status> {
+        let span = span("GetRecord", &request);
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.answer(&span, self.store.get_record(&scope, &request.stream_id)).await
+    }
+
+    async fn list_records(&self, request: Request<ListRecordsRequest>) -> Result<Response<Self::ListRecordsStream>, Status> {
+        let span = span("ListRecords", &request);
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        let size = check::page(request.page_size)?;
+        let records = self
+            .within(&span, self.store.list_records(&scope, &request.stream_id, size))
+            .await?;
+        Ok(Response::new(Box::pin(stream::iter(records.into_iter().map(Ok)))))
+    }
+
+    async fn delete_record(&self, request: Request<DeleteRecordRequest>) -> Result<Response<DeleteRecordResponse>, Status> {
+        let span = span("DeleteRecord", &request);
+        let request = request.into_inner();
+        let scope = scope(request.principal.as_ref())?;
+        self.within(&span, self.store.delete_record(&scope, &request.stream_id)).await?;
+        Ok(Response::new(DeleteRecordResponse {}))
     }
 
     async fn begin_turn(&self, request: Request<BeginTurnRequest>) -> Result<Response<BeginTurnResponse>, Status> {

@@ -38,6 +38,9 @@ pub struct Settings {
     /// How long the request log is kept
     #[arg(long, env = "UNBROKEN_REQUEST_LOG_KEEP", default_value = "30d", value_parser = setting::duration, value_name = "TIME")]
     pub request_log_keep: Duration,
+    /// How long a response of /v1/responses is kept that was to be stored
+    #[arg(long, env = "UNBROKEN_RESPONSES_KEEP", default_value = "30d", value_parser = setting::duration, value_name = "TIME")]
+    pub responses_keep: Duration,
 }
 
 /// A database's address. It may hold a password, so it is never printed: not by `Debug`, nor by clap, which takes any text here

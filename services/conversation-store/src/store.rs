@@ -1,8 +1,9 @@
 //! What the store does, in statements that both databases speak. Each call is one transaction and one scope.
 //!
-//! - [`conversations`]: make, read, list, rename, delete.
-//! - [`messages`]: list, and the history of a turn.
+//! - [`conversations`]: make, read, list, change, delete.
+//! - [`messages`]: list, and the history of a turn. [`items`]: add, read and delete single ones.
 //! - [`turns`]: open a turn. [`finish`]: close many.
+//! - [`records`]: what was asked, beside the answer.
 //! - [`answers`]: checkpoint, claim, read. [`orphans`]: those that nobody makes any more.
 //! - [`requests`]: read the request log.
 //! - [`keys`]: API keys, and tickets that were taken.
@@ -13,9 +14,11 @@
 mod answers;
 mod conversations;
 mod finish;
+mod items;
 mod keys;
 mod messages;
 mod orphans;
+mod records;
 mod requests;
 mod retention;
 mod turns;
@@ -37,7 +40,7 @@ use crate::{
 
 pub(crate) use conversations::Cursor;
 pub(crate) use keys::KeyCursor;
-pub(crate) use messages::cursor as message_cursor;
+pub(crate) use messages::MessageCursor;
 pub(crate) use requests::LogCursor;
 
 /// The conversations, turns and claims of the mesh. Cloning shares.

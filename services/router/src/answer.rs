@@ -47,6 +47,8 @@ pub(crate) struct Answer {
     pub(crate) door: String,
     pub(crate) key_id: String,
     pub(crate) policy: Policy,
+    /// Whether the store keeps it, entries and all, when it has ended.
+    pub(crate) keep: bool,
     pub(crate) claim: Claim,
     /// One for each choice.
     pub(crate) seats: u32,
@@ -178,6 +180,7 @@ impl Answer {
             door: request.door.clone(),
             key_id: request.key_id.clone(),
             policy: Policy::of(&request, origin.detach_grace),
+            keep: request.keep,
             claim: Claim {
                 model: origin.model,
                 tenant: principal.tenant.as_str().into(),

@@ -122,7 +122,7 @@ fn messages(request: &ChatRequest) -> Result<(), Failure> {
         .iter()
         .map(|message| message.text.len() + message.reasoning.len())
         .sum();
-    if bytes + request.prompt.len() > MAX_TEXT_BYTES {
+    if bytes + request.prompt.len() + request.instructions.len() > MAX_TEXT_BYTES {
         return Err(Failure::invalid(
             "messages",
             format!("the messages have more than {MAX_TEXT_BYTES} bytes of text"),
@@ -271,8 +271,24 @@ pub(crate) fn complete(request: &mut ChatRequest, seed: u64) {
             ..Message::default()
         });
     }
+    if request.conversation_id.is_empty() {
+        instruct(request); // else they go before the history
+    }
     request.n = request.n.max(1);
     request.sampling.get_or_insert_default().seed.get_or_insert(seed);
+}
+
+/// Puts the instructions before all messages.
+pub(crate) fn instruct(request: &mut ChatRequest) {
+    if request.instructions.is_empty() {
+        return;
+    }
+    let instructions = Message {
+        role: Role::System.into(),
+        text: std::mem::take(&mut request.instructions),
+        ..Message::default()
+    };
+    request.messages.insert(0, instructions);
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const STORED: Duration = Duration::from_secs(20);
 pub async fn conversation(store: Channel) -> anyhow::Result<String> {
     let request = CreateConversationRequest {
         principal: Some(Principal::default()),
-        title: String::new(),
+        ..CreateConversationRequest::default()
     };
     Ok(ConversationServiceClient::new(store)
         .create_conversation(request)

@@ -169,16 +169,8 @@ impl Store {
     pub(crate) async fn get_answer(&self, scope: &Scope, stream_id: &str) -> Result<StoredAnswer, Fault> {
         check::name("stream_id", stream_id)?;
         let mut session = self.database.read().await?;
-        let known = session
-            .row(
-                "SELECT stream_id, conversation_id, model, state, finish_reason, prompt_tokens, completion_tokens, reasoning_tokens,
-                    cached_tokens, epoch, created_ms, position, text, reasoning, tool_calls, resume, request, lease_ms
-                FROM answers WHERE tenant_id = $1 AND user_id = $2 AND stream_id = $3",
-                scope.params([stream_id.into()]),
-            )
-            .await?;
-        let mut answer = if let Some(row) = known {
-            with_message(outline(&row)?, &row)?
+        let mut answer = if let Some(answer) = known(&mut *session, scope, stream_id).await? {
+            answer
         } else {
             let logged = session
                 .row(
@@ -191,11 +183,8 @@ impl Store {
             outline(&logged.ok_or_else(no_answer)?)?
         };
         answer.epoch = answer.epoch.max(claimed(&mut *session, stream_id).await?);
-        let runs = answer.state == "running";
-        answer.orphan &= runs && self.knows_orphans();
-        if runs {
-            answer.entries = orphans::entries(&mut *session, scope, stream_id).await?;
-        }
+        answer.orphan &= answer.state == "running" && self.knows_orphans();
+        answer.entries = orphans::entries(&mut *session, scope, stream_id).await?;
         Ok(answer)
     }
 }
@@ -212,6 +201,19 @@ async fn holder(session: &mut dyn Session, stream_id: &str) -> Result<(u32, Stri
         Some(row) => Ok((row.count(0)?, row.text(1)?)),
         None => Ok((FIRST_EPOCH, String::new())),
     }
+}
+
+/// An answer that is more than logged, without its entries.
+pub(super) async fn known(session: &mut dyn Session, scope: &Scope, stream_id: &str) -> Result<Option<StoredAnswer>, Fault> {
+    let row = session
+        .row(
+            "SELECT stream_id, conversation_id, model, state, finish_reason, prompt_tokens, completion_tokens, reasoning_tokens,
+                cached_tokens, epoch, created_ms, position, text, reasoning, tool_calls, resume, request, lease_ms, updated_ms
+            FROM answers WHERE tenant_id = $1 AND user_id = $2 AND stream_id = $3",
+            scope.params([stream_id.into()]),
+        )
+        .await?;
+    row.map(|row| with_message(outline(&row)?, &row)).transpose()
 }
 
 /// The epoch that was claimed, or the first.
@@ -293,7 +295,7 @@ fn outline(row: &Row) -> Result<StoredAnswer, Fault> {
     })
 }
 
-/// And the seven that only an answer has.
+/// And the eight that only an answer has.
 fn with_message(outline: StoredAnswer, row: &Row) -> Result<StoredAnswer, Fault> {
     let request = row.blob(16)?;
     let request = if request.is_empty() {
@@ -313,6 +315,7 @@ fn with_message(outline: StoredAnswer, row: &Row) -> Result<StoredAnswer, Fault>
         resume: decode_resume(&row.blob(15)?)?,
         request,
         orphan: row.int(17)? < now_ms(),
+        updated_ms: row.int(18)?,
         ..outline
     })
 }

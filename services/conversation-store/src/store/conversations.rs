@@ -1,9 +1,15 @@
-//! Conversations: make, read, list, rename, delete.
+//! Conversations: make, read, list, change, delete.
 
-use proto::v1::{Conversation, CreateConversationRequest, Failure, RenameConversationRequest};
+use std::collections::{BTreeMap, HashMap};
+
+use proto::v1::{Conversation, CreateConversationRequest, Failure, RenameConversationRequest, UpdateConversationRequest};
 use uuid::Uuid;
 
-use super::{Store, must_exist, no_conversation, now_ms};
+use super::{
+    Store,
+    messages::{self, NewMessages},
+    must_exist, no_conversation, now_ms,
+};
 use crate::{check, database::Row, error::Fault, scope::Scope};
 
 /// Where a list of conversations goes on: after the one with this change and this id, in falling order.
@@ -35,7 +41,10 @@ impl Store {
     /// Makes a conversation, and the user with the first one.
     pub(crate) async fn create_conversation(&self, scope: &Scope, request: &CreateConversationRequest) -> Result<Conversation, Fault> {
         check::title("title", &request.title)?;
+        check::metadata(&request.metadata)?;
+        check::messages(&request.messages)?;
         let now = now_ms();
+        let metadata = metadata_to_text(&request.metadata)?;
         let id = Uuid::now_v7().to_string();
         let mut session = self.database.write().await?;
         session
@@ -46,18 +55,33 @@ impl Store {
             .await?;
         session
             .run(
-                "INSERT INTO conversations (tenant_id, user_id, id, title, created_ms, updated_ms, messages)
-                VALUES ($1, $2, $3, $4, $5, $5, 0)",
-                scope.params([(&id).into(), (&request.title).into(), now.into()]),
+                "INSERT INTO conversations (tenant_id, user_id, id, title, created_ms, updated_ms, messages, metadata)
+                VALUES ($1, $2, $3, $4, $5, $5, $6, $7)",
+                scope.params([
+                    (&id).into(),
+                    (&request.title).into(),
+                    now.into(),
+                    i64::try_from(request.messages.len()).unwrap_or_default().into(),
+                    (&metadata).into(),
+                ]),
             )
             .await?;
+        let new = NewMessages {
+            conversation: &id,
+            stream_id: "",
+            first: 0,
+            now,
+            messages: &request.messages,
+        };
+        messages::insert(&mut *session, scope, new).await?;
         session.commit().await?;
         Ok(Conversation {
             id,
             title: request.title.clone(),
             created_ms: now,
             updated_ms: now,
-            messages: 0,
+            messages: u32::try_from(request.messages.len()).unwrap_or_default(),
+            metadata: request.metadata.clone(),
         })
     }
 
@@ -67,7 +91,7 @@ impl Store {
         let mut session = self.database.read().await?;
         let row = session
             .row(
-                "SELECT id, title, created_ms, updated_ms, messages FROM conversations
+                "SELECT id, title, created_ms, updated_ms, messages - removed, metadata FROM conversations
                 WHERE tenant_id = $1 AND user_id = $2 AND id = $3",
                 scope.params([id.into()]),
             )
@@ -103,7 +127,7 @@ impl Store {
         let mut session = self.database.read().await?;
         let rows = session
             .rows(
-                "SELECT id, title, created_ms, updated_ms, messages FROM conversations
+                "SELECT id, title, created_ms, updated_ms, messages - removed, metadata FROM conversations
                 WHERE tenant_id = $1 AND user_id = $2 AND (updated_ms, id) < ($3, $4)
                 ORDER BY updated_ms DESC, id DESC LIMIT $5",
                 scope.params([cursor.updated_ms.into(), (&cursor.id).into(), limit.into()]),
@@ -124,7 +148,7 @@ impl Store {
             .row(
                 "UPDATE conversations SET title = $4, updated_ms = CASE WHEN updated_ms < $5 THEN $5 ELSE updated_ms END
                 WHERE tenant_id = $1 AND user_id = $2 AND id = $3
-                RETURNING id, title, created_ms, updated_ms, messages",
+                RETURNING id, title, created_ms, updated_ms, messages - removed, metadata",
                 scope.params([(&request.id).into(), (&request.title).into(), now_ms().into()]),
             )
             .await?;
@@ -133,7 +157,26 @@ impl Store {
         Ok(renamed)
     }
 
-    /// Deletes one with its messages and answers. A turn of it that runs is not stored when it ends.
+    /// Gives one other metadata.
+    pub(crate) async fn update_conversation(&self, scope: &Scope, request: &UpdateConversationRequest) -> Result<Conversation, Fault> {
+        check::name("id", &request.id)?;
+        check::metadata(&request.metadata)?;
+        let metadata = metadata_to_text(&request.metadata)?;
+        let mut session = self.database.write().await?;
+        let row = session
+            .row(
+                "UPDATE conversations SET metadata = $4, updated_ms = CASE WHEN updated_ms < $5 THEN $5 ELSE updated_ms END
+                WHERE tenant_id = $1 AND user_id = $2 AND id = $3
+                RETURNING id, title, created_ms, updated_ms, messages - removed, metadata",
+                scope.params([(&request.id).into(), (&metadata).into(), now_ms().into()]),
+            )
+            .await?;
+        let updated = conversation(&row.ok_or_else(no_conversation)?)?;
+        session.commit().await?;
+        Ok(updated)
+    }
+
+    /// Deletes one with its messages and answers, and the records of those. A turn of it that runs is not stored when it ends.
     pub(crate) async fn delete_conversation(&self, scope: &Scope, id: &str) -> Result<(), Fault> {
         check::name("id", id)?;
         let mut session = self.database.write().await?;
@@ -147,6 +190,13 @@ impl Store {
         if locked == 0 {
             return Err(no_conversation());
         }
+        session
+            .run(
+                "DELETE FROM records WHERE tenant_id = $1 AND user_id = $2 AND stream_id IN (SELECT m.stream_id FROM messages m
+                    WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.conversation_id = $3 AND m.is_answer = 1)",
+                scope.params([id.into()]),
+            )
+            .await?;
         session
             .run(
                 "DELETE FROM answers WHERE tenant_id = $1 AND user_id = $2 AND stream_id IN (SELECT m.stream_id FROM messages m
@@ -177,5 +227,26 @@ fn conversation(row: &Row) -> Result<Conversation, Fault> {
         created_ms: row.int(2)?,
         updated_ms: row.int(3)?,
         messages: row.count(4)?,
+        metadata: metadata_from_text(&row.text(5)?)?,
     })
+}
+
+/// Metadata as JSON text; empty where there is none.
+fn metadata_to_text(given: &HashMap<String, String>) -> Result<String, Fault> {
+    if given.is_empty() {
+        return Ok(String::new());
+    }
+    let storable: BTreeMap<_, _> = given
+        .iter()
+        .map(|(key, value)| (check::storable(key), check::storable(value)))
+        .collect();
+    serde_json::to_string(&storable).map_err(|error| Fault::Unreadable(error.to_string()))
+}
+
+/// Metadata from JSON text.
+fn metadata_from_text(text: &str) -> Result<HashMap<String, String>, Fault> {
+    if text.is_empty() {
+        return Ok(HashMap::new());
+    }
+    serde_json::from_str(text).map_err(|error| Fault::Unreadable(format!("metadata: {error}")))
 }

@@ -120,6 +120,7 @@ impl Store {
             .collect();
         if !answers.is_empty() {
             close_answers(&mut *session, batch, &answers, now).await?;
+            keep_journals(&mut *session, &answers).await?;
         }
         session.commit().await?;
         Ok(u32::try_from(closed).unwrap_or(u32::MAX))
@@ -156,6 +157,23 @@ async fn close_answers(session: &mut dyn Session, batch: &Batch, turns: &[(usize
     if !opened.is_empty() {
         let rows = answer_rows(turns.iter().copied().filter(|(index, _)| opened.contains(index)))?;
         session.run(batch.close, Params::of_the_mesh([(&rows).into(), now.into()])).await?;
+    }
+    Ok(())
+}
+
+/// Keeps all entries of the answers that are to be kept, in place of those that were saved while they ran.
+async fn keep_journals(session: &mut dyn Session, turns: &[(usize, &FinishedTurn)]) -> Result<(), Fault> {
+    for (_, turn) in turns.iter().filter(|(_, turn)| !turn.journal.is_empty()) {
+        let scope = Scope::of(turn.principal.as_ref());
+        session
+            .run(
+                "INSERT INTO answer_entries (tenant_id, user_id, stream_id, position, entries)
+                SELECT tenant_id, user_id, stream_id, 0, $5 FROM answers
+                WHERE tenant_id = $1 AND user_id = $2 AND stream_id = $3 AND state <> 'running' AND epoch = $4
+                ON CONFLICT DO NOTHING",
+                scope.params([(&turn.stream_id).into(), turn.epoch.max(1).into(), turn.journal.as_slice().into()]),
+            )
+            .await?;
     }
     Ok(())
 }

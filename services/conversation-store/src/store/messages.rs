@@ -1,7 +1,7 @@
 //! Messages: a page of a conversation, and the history before a turn. What an answer says stands in `answers`; the queries here join
 //! it to its place in the conversation.
 
-use proto::v1::{Failure, Message, Role, StoredMessage};
+use proto::v1::{Failure, Message, Role, StoredMessage, ToolCall};
 
 use super::{Store, calls_from_text};
 use crate::{
@@ -21,7 +21,7 @@ const PIECE_BYTES: i64 = 1024 * 1024;
 const SEPARATOR: char = '.';
 
 /// Where a list of messages goes on: after the one with this number.
-pub(crate) fn cursor(conversation: &str, after_id: &str) -> Result<i64, Failure> {
+pub(super) fn cursor(conversation: &str, after_id: &str) -> Result<i64, Failure> {
     if after_id.is_empty() {
         return Ok(-1);
     }
@@ -33,39 +33,83 @@ pub(crate) fn cursor(conversation: &str, after_id: &str) -> Result<i64, Failure>
         .ok_or_else(|| Failure::invalid("after_id", "after_id is not the id of a message of this conversation"))
 }
 
+/// Of a page of messages as many as fit, in the one order or the other; the first whatever its size.
+macro_rules! page {
+    ($beyond:literal, $order:literal) => {
+        concat!(
+            "SELECT seq, created_ms, stream_id, state, finish_reason, role, text, reasoning, tool_calls, tool_call_id, name
+            FROM (
+                SELECT page.*, ROW_NUMBER() OVER (ORDER BY seq ",
+            $order,
+            ") AS place, CAST(SUM(octet_length(text) + octet_length(reasoning) + octet_length(tool_calls))
+                    OVER (ORDER BY seq ",
+            $order,
+            ") AS BIGINT) AS bytes
+                FROM (
+                    SELECT m.seq, m.created_ms, m.stream_id, COALESCE(a.state, '') AS state,
+                        COALESCE(a.finish_reason, '') AS finish_reason, m.role,
+                        COALESCE(a.text, m.text) AS text, COALESCE(a.reasoning, m.reasoning) AS reasoning,
+                        COALESCE(a.tool_calls, m.tool_calls) AS tool_calls, m.tool_call_id, m.name
+                    FROM messages m
+                    LEFT JOIN answers a ON m.is_answer = 1 AND a.tenant_id = m.tenant_id AND a.user_id = m.user_id
+                        AND a.stream_id = m.stream_id
+                    WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.conversation_id = $3 AND m.seq ",
+            $beyond,
+            " $4
+                    ORDER BY m.seq ",
+            $order,
+            " LIMIT $5
+                ) AS page
+            ) AS sized
+            WHERE bytes <= $6 OR place = 1
+            ORDER BY seq ",
+            $order
+        )
+    };
+}
+
+/// Where a list of messages goes on, and in which order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MessageCursor {
+    /// After the message with this number.
+    after: i64,
+    newest_first: bool,
+}
+
+impl MessageCursor {
+    /// A list that goes on after the message `after_id`. Empty: from the first.
+    pub(crate) fn of(conversation: &str, after_id: &str, newest_first: bool) -> Result<Self, Failure> {
+        let after = if after_id.is_empty() && newest_first {
+            i64::MAX
+        } else {
+            cursor(conversation, after_id)?
+        };
+        Ok(Self { after, newest_first })
+    }
+
+    /// After this one.
+    pub(crate) fn after(self, seq: i64) -> Self {
+        Self { after: seq, ..self }
+    }
+}
+
 impl Store {
-    /// The messages after number `after`, oldest first, with their numbers: at most `limit`, and fewer if they are large. Empty: no more.
+    /// The messages after the cursor, with their numbers: at most `limit`, and fewer if they are large. Empty: no more.
     pub(crate) async fn list_messages(
         &self,
         scope: &Scope,
         conversation: &str,
-        after: i64,
+        cursor: MessageCursor,
         limit: u32,
     ) -> Result<Vec<(i64, StoredMessage)>, Fault> {
+        let statement = if cursor.newest_first {
+            page!("<", "DESC")
+        } else {
+            page!(">", "ASC")
+        };
         let mut session = self.database.read().await?;
-        let rows = session
-            .rows(
-                "SELECT seq, created_ms, stream_id, state, finish_reason, role, text, reasoning, tool_calls, tool_call_id, name
-                FROM (
-                    SELECT page.*, CAST(SUM(octet_length(text) + octet_length(reasoning) + octet_length(tool_calls))
-                        OVER (ORDER BY seq) AS BIGINT) AS bytes
-                    FROM (
-                        SELECT m.seq, m.created_ms, m.stream_id, COALESCE(a.state, '') AS state,
-                            COALESCE(a.finish_reason, '') AS finish_reason, m.role,
-                            COALESCE(a.text, m.text) AS text, COALESCE(a.reasoning, m.reasoning) AS reasoning,
-                            COALESCE(a.tool_calls, m.tool_calls) AS tool_calls, m.tool_call_id, m.name
-                        FROM messages m
-                        LEFT JOIN answers a ON m.is_answer = 1 AND a.tenant_id = m.tenant_id AND a.user_id = m.user_id
-                            AND a.stream_id = m.stream_id
-                        WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.conversation_id = $3 AND m.seq > $4
-                        ORDER BY m.seq LIMIT $5
-                    ) AS page
-                ) AS sized
-                WHERE bytes <= $6 OR seq = $4 + 1
-                ORDER BY seq",
-                scope.params([conversation.into(), after.into(), limit.into(), PIECE_BYTES.into()]),
-            )
-            .await?;
+        let params = scope.params([conversation.into(), cursor.after.into(), limit.into(), PIECE_BYTES.into()]);
+        let rows = session.rows(statement, params).await?;
         rows.iter().map(|row| stored(conversation, row)).collect()
     }
 }
@@ -95,11 +139,22 @@ pub(super) async fn history(session: &mut dyn Session, scope: &Scope, conversati
             scope.params([conversation.into(), before.into(), HISTORY.into(), HISTORY_BYTES.into()]),
         )
         .await?;
-    rows.iter().map(|row| message(row, 0)).collect()
+    rows.iter()
+        .map(|row| {
+            let mut message = message(row, 0)?;
+            message.tool_calls.retain(|call| *call != ToolCall::default()); // those that were taken out
+            Ok(message)
+        })
+        .collect()
 }
 
-/// Stores what a turn brings, from number `first` on, and the place of its answer after it.
-pub(super) async fn insert(session: &mut dyn Session, scope: &Scope, turn: NewMessages<'_>) -> Result<(), Fault> {
+/// The id of a message.
+pub(super) fn id(conversation: &str, seq: i64) -> String {
+    format!("{conversation}{SEPARATOR}{seq}")
+}
+
+/// Stores messages from number `first` on, and says which number is next.
+pub(super) async fn insert(session: &mut dyn Session, scope: &Scope, turn: NewMessages<'_>) -> Result<i64, Fault> {
     let mut seq = turn.first;
     for message in turn.messages {
         let calls = super::calls_to_text(&message.tool_calls)?;
@@ -131,6 +186,11 @@ pub(super) async fn insert(session: &mut dyn Session, scope: &Scope, turn: NewMe
             .await?;
         seq += 1;
     }
+    Ok(seq)
+}
+
+/// Gives the answer of a turn its place, after the messages that the turn brings.
+pub(super) async fn insert_answer(session: &mut dyn Session, scope: &Scope, turn: NewMessages<'_>, seq: i64) -> Result<(), Fault> {
     session
         .run(
             "INSERT INTO messages (tenant_id, user_id, conversation_id, seq, created_ms, stream_id, is_answer, role, text, reasoning,
@@ -148,11 +208,12 @@ pub(super) async fn insert(session: &mut dyn Session, scope: &Scope, turn: NewMe
     Ok(())
 }
 
-/// The messages of a turn, on their way into a conversation.
+/// Messages on their way into a conversation.
+#[derive(Clone, Copy)]
 pub(super) struct NewMessages<'a> {
     /// Which conversation.
     pub(super) conversation: &'a str,
-    /// The turn's answer.
+    /// The turn's answer; empty where there is none.
     pub(super) stream_id: &'a str,
     /// The number of the first.
     pub(super) first: i64,
@@ -162,10 +223,10 @@ pub(super) struct NewMessages<'a> {
     pub(super) messages: &'a [Message],
 }
 
-fn stored(conversation: &str, row: &Row) -> Result<(i64, StoredMessage), Fault> {
+pub(super) fn stored(conversation: &str, row: &Row) -> Result<(i64, StoredMessage), Fault> {
     let seq = row.int(0)?;
     let stored = StoredMessage {
-        id: format!("{conversation}{SEPARATOR}{seq}"),
+        id: id(conversation, seq),
         created_ms: row.int(1)?,
         stream_id: row.text(2)?,
         state: row.text(3)?,

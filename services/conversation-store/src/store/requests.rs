@@ -137,6 +137,7 @@ fn logged(row: &Row) -> Result<LoggedRequest, Fault> {
             duration_ms: row.count(17)?,
             epoch: row.count(18)?,
             status,
+            journal: Vec::new(),
         }),
     })
 }

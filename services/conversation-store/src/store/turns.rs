@@ -118,6 +118,7 @@ pub(super) async fn open(session: &mut dyn Session, scope: &Scope, turn: Turn<'_
         now: turn.now,
         messages: turn.messages,
     };
-    messages::insert(session, scope, new).await?;
+    let place = messages::insert(session, scope, new).await?;
+    messages::insert_answer(session, scope, new, place).await?;
     Ok(Some(first))
 }

@@ -117,6 +117,7 @@ async fn page(client: &mut Client, id: &str, page_size: u32, after_id: &str) -> 
         conversation_id: id.to_owned(),
         page_size,
         after_id: after_id.to_owned(),
+        newest_first: false,
     };
     let page = all(client.list_messages(request).await.unwrap().into_inner()).await;
     page.into_iter().map(|stored| (stored.id, stored.message.unwrap().text)).collect()
@@ -162,12 +163,17 @@ async fn a_wrong_field_is_named(stage: Stage) {
     let mut client = stage.client();
     let id = conversation(&mut client, ann()).await.id;
     let long = "x".repeat(300);
-    let create = |principal, title: String| CreateConversationRequest { principal, title };
+    let create = |principal, title: String| CreateConversationRequest {
+        principal,
+        title,
+        ..CreateConversationRequest::default()
+    };
     let list = |page_size, after_id: &str| ListMessagesRequest {
         principal: ann(),
         conversation_id: id.clone(),
         page_size,
         after_id: after_id.to_owned(),
+        newest_first: false,
     };
     let rename = |title: &str| RenameConversationRequest {
         principal: ann(),

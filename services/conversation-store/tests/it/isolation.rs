@@ -1,8 +1,9 @@
 //! What belongs to another principal is not there: on every call, for another user, another tenant, and nobody.
 
 use proto::v1::{
-    ChatRequest, CheckpointRequest, DeleteConversationRequest, GetAnswerRequest, GetConversationRequest, ListConversationsRequest,
-    ListMessagesRequest, Principal, Reason, RenameConversationRequest, Role,
+    AddMessagesRequest, ChatRequest, CheckpointRequest, DeleteConversationRequest, DeleteMessageRequest, DeleteRecordRequest,
+    GetAnswerRequest, GetConversationRequest, GetMessageRequest, GetRecordRequest, ListConversationsRequest, ListMessagesRequest,
+    ListRecordsRequest, OpenRecordRequest, Principal, Reason, Record, RenameConversationRequest, Role, UpdateConversationRequest,
 };
 use tonic::Status;
 
@@ -50,7 +51,7 @@ async fn every_call(client: &mut Client, principal: Option<Principal>, id: &str,
         principal: principal.clone(),
         conversation_id: id.clone(),
         page_size: 1,
-        after_id: String::new(),
+        ..ListMessagesRequest::default()
     };
     let mut begin = turn(&id, "mine", "hello");
     begin.principal.clone_from(&principal);
@@ -62,8 +63,60 @@ async fn every_call(client: &mut Client, principal: Option<Principal>, id: &str,
         message: Some(says(Role::Assistant, "not Ann's")),
         ..CheckpointRequest::default()
     };
+    let update = UpdateConversationRequest {
+        principal: principal.clone(),
+        id: id.clone(),
+        ..UpdateConversationRequest::default()
+    };
+    let add = AddMessagesRequest {
+        principal: principal.clone(),
+        conversation_id: id.clone(),
+        messages: vec![says(Role::User, "not Ann's")],
+    };
+    let message = GetMessageRequest {
+        principal: principal.clone(),
+        conversation_id: id.clone(),
+        id: format!("{id}.0"),
+        ..GetMessageRequest::default()
+    };
+    let remove = DeleteMessageRequest {
+        principal: principal.clone(),
+        conversation_id: id.clone(),
+        id: format!("{id}.0"),
+        ..DeleteMessageRequest::default()
+    };
+    let open = OpenRecordRequest {
+        principal: principal.clone(),
+        record: Some(Record {
+            stream_id: format!("{stream_id}-2"),
+            conversation_id: id.clone(),
+            ..Record::default()
+        }),
+        ..OpenRecordRequest::default()
+    };
+    let record = GetRecordRequest {
+        principal: principal.clone(),
+        stream_id: stream_id.clone(),
+    };
+    let records = ListRecordsRequest {
+        principal: principal.clone(),
+        stream_id: stream_id.clone(),
+        page_size: 1,
+    };
+    let forget = DeleteRecordRequest {
+        principal: principal.clone(),
+        stream_id: stream_id.clone(),
+    };
     let answer = GetAnswerRequest { principal, stream_id };
     vec![
+        ("UpdateConversation", client.update_conversation(update).await.map(drop)),
+        ("AddMessages", client.add_messages(add).await.map(drop)),
+        ("GetMessage", client.get_message(message).await.map(drop)),
+        ("OpenRecord", client.open_record(open).await.map(drop)),
+        ("GetRecord", client.get_record(record).await.map(drop)),
+        ("ListRecords", client.list_records(records).await.map(drop)),
+        ("DeleteRecord", client.delete_record(forget).await.map(drop)),
+        ("DeleteMessage", client.delete_message(remove).await.map(drop)),
         ("GetConversation", client.get_conversation(get).await.map(drop)),
         ("RenameConversation", client.rename_conversation(rename).await.map(drop)),
         ("DeleteConversation", client.delete_conversation(delete).await.map(drop)),
@@ -79,6 +132,17 @@ async fn what_is_anothers_is_not_found_on_any_call(stage: Stage) {
     let mut client = stage.client();
     let made = conversation(&mut client, ann()).await;
     begin(&mut client, turn(&made.id, "a", "hello")).await;
+    let record = Record {
+        stream_id: "a".to_owned(),
+        conversation_id: made.id.clone(),
+        ..Record::default()
+    };
+    let open = OpenRecordRequest {
+        principal: ann(),
+        record: Some(record),
+        model: "m".to_owned(),
+    };
+    client.open_record(open).await.unwrap();
     for principal in others() {
         let theirs = every_call(&mut client, principal.clone(), &made.id, "a").await;
         let nobodys = every_call(&mut client, principal.clone(), "never-was", "never-was").await;
@@ -106,7 +170,7 @@ async fn what_is_anothers_is_not_found_on_any_call(stage: Stage) {
     assert_eq!(
         after_delete,
         ["ListConversations", "ListMessages", "BeginTurn", "Checkpoint", "GetAnswer"],
-        "it was deleted by the third"
+        "it was deleted by the third of these"
     );
 }
 

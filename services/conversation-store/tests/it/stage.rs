@@ -82,6 +82,7 @@ pub(crate) fn settings(database: &str) -> Settings {
         store_timeout: Duration::from_secs(10),
         lease: Duration::from_millis(300),
         request_log_keep: Duration::from_hours(30 * 24),
+        responses_keep: Duration::from_hours(30 * 24),
     }
 }
 
@@ -167,6 +168,7 @@ pub(crate) async fn conversation(client: &mut Client, principal: Option<Principa
     let request = CreateConversationRequest {
         principal,
         title: "a title".to_owned(),
+        ..CreateConversationRequest::default()
     };
     client.create_conversation(request).await.unwrap().into_inner()
 }
@@ -210,6 +212,7 @@ pub(crate) fn finished(conversation: &str, stream_id: &str, text: &str) -> Finis
         door: "completions".to_owned(),
         key_id: "k".to_owned(),
         status: 0,
+        ..FinishedTurn::default()
     }
 }
 
@@ -223,7 +226,7 @@ pub(crate) async fn messages(client: &mut Client, conversation: &str) -> Vec<Sto
         principal: ann(),
         conversation_id: conversation.to_owned(),
         page_size: 1_000,
-        after_id: String::new(),
+        ..ListMessagesRequest::default()
     };
     all(client.list_messages(request).await.unwrap().into_inner()).await
 }

@@ -1,7 +1,7 @@
 //! What the store has of an answer that still runs: when it is time to save it again, and what to save then.
 //!
-//! Only answers that somebody could miss are saved: those of a conversation, and those that go on without a reader. Of the latter
-//! everything is saved that another router needs to go on.
+//! Only answers that somebody could miss are saved: those of a conversation, those that are to be kept, and those that go on without a
+//! reader. Of the last everything is saved that another router needs to go on.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl Answer {
         let kept = match state.turn {
             Turn::Opening => false,
             Turn::Open => true,
-            Turn::None => self.policy == Policy::Background && self.conversation_id.is_empty(),
+            Turn::None => (self.policy == Policy::Background || self.keep) && self.conversation_id.is_empty(),
         };
         let saved = &state.saved;
         let due = saved.when.is_none_or(|when| now >= when + saved.renew.unwrap_or(RENEW));

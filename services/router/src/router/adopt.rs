@@ -264,6 +264,7 @@ fn origin(stream_id: &str, principal: Option<&Principal>, told: Option<Box<ChatR
     let unknown = || ChatRequest {
         principal: principal.cloned(),
         disconnect: DisconnectPolicy::Detach.into(),
+        keep: true, // the store knows whether it is to be: it takes no more than what was opened there
         ..ChatRequest::default()
     };
     let mut request = told.map_or_else(unknown, |told| *told);

@@ -65,7 +65,7 @@ impl Router {
         let Some(checkpoint) = answer.checkpoint(release, Instant::now()) else {
             return;
         };
-        match store.checkpoint(checkpoint).await {
+        match Box::pin(store.checkpoint(checkpoint)).await {
             Ok(response) => answer.saved(response),
             Err(failure) if failure.reason() == Reason::Conflict && answer.not_saved() => self.disowned(&answer),
             Err(failure) => tracing::debug!(stream_id = %answer.id, %failure, "the answer could not be saved"),

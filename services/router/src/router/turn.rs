@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{ClosedBy, Router};
 use crate::{
     answer::{Answer, end::Ending, millis},
-    request::MAX_TEXT_BYTES,
+    request::{self, MAX_TEXT_BYTES},
     store::turn::{self, Ended},
 };
 
@@ -24,10 +24,11 @@ impl Router {
         let opened = self.history(&answer, &request).await;
         let ended = answer.turn_opened(opened.is_ok());
         let admitted = opened.map(|history| {
-            if !history.is_empty() {
+            if !(history.is_empty() && request.instructions.is_empty()) {
                 let mut request = (*request).clone();
                 let new = std::mem::take(&mut request.messages);
                 request.messages = before(history, new);
+                request::instruct(&mut request);
                 answer.set_request(request);
             }
         });

@@ -1,11 +1,15 @@
 //! What the store is told of an answer: its turn, as the journal shows it at the end. Pure.
 
-use proto::v1::{Entry, FinishedTurn, Message, Role, ToolCall, entry::Event};
+use prost::Message as _;
+use proto::v1::{Entry, FinishedTurn, GenerateResponse, Message, Role, ToolCall, entry::Event};
 
 use crate::answer::Answer;
 
 /// Calls of one message that are kept.
 const MAX_TOOL_CALLS: usize = 128;
+
+/// Bytes of a journal that is kept: a quarter of what a message may have. Longer answers are kept as a message only.
+const MAX_JOURNAL: usize = proto::MAX_ENCODED_MESSAGE / 4;
 
 /// How an answer ended, for its turn.
 #[derive(Clone, Copy, Debug)]
@@ -18,9 +22,10 @@ pub(crate) struct Ended<'a> {
     pub(crate) duration_ms: u32,
 }
 
-/// The turn of an answer whose journal is closed. Without a conversation only the request is logged, so no text leaves.
+/// The turn of an answer whose journal is closed. Without a conversation, and if it is not to be kept, only the request is logged, so no
+/// text leaves.
 pub(crate) fn of(answer: &Answer, ended: Ended<'_>) -> FinishedTurn {
-    let message = (!answer.conversation_id.is_empty()).then(|| answer.journal.with_entries(|entries| message(entries)));
+    let message = (answer.keep || !answer.conversation_id.is_empty()).then(|| answer.journal.with_entries(|entries| message(entries)));
     FinishedTurn {
         principal: Some(answer.principal.clone()),
         stream_id: answer.id.to_string(),
@@ -39,7 +44,30 @@ pub(crate) fn of(answer: &Answer, ended: Ended<'_>) -> FinishedTurn {
         door: answer.door.clone(),
         key_id: answer.key_id.clone(),
         status: 0,
+        journal: if answer.keep {
+            answer.journal.with_entries(|entries| journal(entries))
+        } else {
+            Vec::new()
+        },
     }
+}
+
+/// All entries as the store keeps them: nobody goes on with them any more, so without their token ids. Empty if they are too many.
+fn journal<'entries>(entries: impl IntoIterator<Item = &'entries Entry>) -> Vec<u8> {
+    let kept = GenerateResponse {
+        entries: entries
+            .into_iter()
+            .map(|entry| Entry {
+                token_ids: Vec::new(),
+                ..entry.clone()
+            })
+            .collect(),
+        ..GenerateResponse::default()
+    };
+    if kept.encoded_len() > MAX_JOURNAL {
+        return Vec::new();
+    }
+    kept.encode_to_vec()
 }
 
 /// What the assistant said: the first choice.

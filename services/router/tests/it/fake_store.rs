@@ -8,12 +8,14 @@ use std::{
 
 use futures_util::Stream;
 use proto::v1::{
-    ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse,
-    Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest, DeleteConversationResponse, FindKeyRequest,
-    FinishTurnsRequest, FinishTurnsResponse, FinishedTurn, GetAnswerRequest, GetConversationRequest, ListConversationsRequest,
-    ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest, ListRevocationsRequest, ListRevocationsResponse,
-    LoggedRequest, Message, NoteKeyUsesRequest, NoteKeyUsesResponse, RenameConversationRequest, RevokeKeyRequest, Role, StoredAnswer,
-    StoredMessage, TakeTicketRequest, TakeTicketResponse,
+    AddMessagesRequest, AddMessagesResponse, ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse,
+    ClaimAnswerRequest, ClaimAnswerResponse, Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest,
+    DeleteConversationResponse, DeleteMessageRequest, DeleteMessageResponse, DeleteRecordRequest, DeleteRecordResponse, FindKeyRequest,
+    FinishTurnsRequest, FinishTurnsResponse, FinishedTurn, GetAnswerRequest, GetConversationRequest, GetMessageRequest, GetRecordRequest,
+    ListConversationsRequest, ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRecordsRequest, ListRequestsRequest,
+    ListRevocationsRequest, ListRevocationsResponse, LoggedRequest, Message, NoteKeyUsesRequest, NoteKeyUsesResponse, OpenRecordRequest,
+    OpenRecordResponse, Record, RenameConversationRequest, RevokeKeyRequest, Role, StoredAnswer, StoredMessage, TakeTicketRequest,
+    TakeTicketResponse, UpdateConversationRequest,
     conversation_service_server::{ConversationService, ConversationServiceServer},
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
@@ -146,6 +148,7 @@ impl ConversationService for Service {
     type ListMessagesStream = Listed<StoredMessage>;
     type ListOrphansStream = Listed<StoredAnswer>;
     type ListRequestsStream = Listed<LoggedRequest>;
+    type ListRecordsStream = Listed<Record>;
 
     async fn begin_turn(&self, request: Request<BeginTurnRequest>) -> Result<Response<BeginTurnResponse>, Status> {
         let request = request.into_inner();
@@ -282,6 +285,38 @@ impl ConversationService for Service {
     }
 
     async fn list_messages(&self, _: Request<ListMessagesRequest>) -> Result<Response<Self::ListMessagesStream>, Status> {
+        not_here()
+    }
+
+    async fn update_conversation(&self, _: Request<UpdateConversationRequest>) -> Result<Response<Conversation>, Status> {
+        not_here()
+    }
+
+    async fn add_messages(&self, _: Request<AddMessagesRequest>) -> Result<Response<AddMessagesResponse>, Status> {
+        not_here()
+    }
+
+    async fn get_message(&self, _: Request<GetMessageRequest>) -> Result<Response<StoredMessage>, Status> {
+        not_here()
+    }
+
+    async fn delete_message(&self, _: Request<DeleteMessageRequest>) -> Result<Response<DeleteMessageResponse>, Status> {
+        not_here()
+    }
+
+    async fn open_record(&self, _: Request<OpenRecordRequest>) -> Result<Response<OpenRecordResponse>, Status> {
+        not_here()
+    }
+
+    async fn get_record(&self, _: Request<GetRecordRequest>) -> Result<Response<Record>, Status> {
+        not_here()
+    }
+
+    async fn list_records(&self, _: Request<ListRecordsRequest>) -> Result<Response<Self::ListRecordsStream>, Status> {
+        not_here()
+    }
+
+    async fn delete_record(&self, _: Request<DeleteRecordRequest>) -> Result<Response<DeleteRecordResponse>, Status> {
         not_here()
     }
 }

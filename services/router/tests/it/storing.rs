@@ -1,6 +1,7 @@
 //! History before an answer, its turn after, and epochs in the store.
 
-use proto::v1::{DisconnectPolicy, Failure, Reason, entry::Event};
+use prost::Message as _;
+use proto::v1::{DisconnectPolicy, Failure, GenerateResponse, Reason, Role, entry::Event};
 
 use crate::{
     fake_store::FakeStore,
@@ -48,6 +49,59 @@ async fn the_history_goes_before_the_messages_and_the_turn_is_stored() {
         (turn.usage.unwrap().completion_tokens, turn.model.as_str(), turn.epoch),
         (5, "m", 1)
     );
+}
+
+#[tokio::test]
+async fn an_answer_that_is_to_be_kept_is_stored_with_all_its_entries_and_saved_while_it_runs() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    mesh.until(|status| status.store_up).await;
+    let mut request = ask("hi");
+    request.keep = true;
+    let answer = mesh.streaming(request);
+    let making = worker.started().await;
+    let held = store.until(|held| !held.checkpoints.is_empty()).await;
+    let saved = &held.checkpoints[0];
+    assert!(
+        saved.request.is_none() && saved.entries.is_empty(),
+        "only as text: nobody goes on with it"
+    );
+    making.whole(5).await;
+    let read = answer.await.unwrap().unwrap();
+    let held = store.until(|held| !held.finished.is_empty()).await;
+    let turn = held.finished.values().next().unwrap();
+    assert_eq!(turn.message.as_ref().unwrap().text, text(5));
+    let kept = GenerateResponse::decode(turn.journal.as_slice()).unwrap().entries;
+    assert_eq!(kept.len(), read.len());
+    assert!(kept.iter().all(|entry| entry.token_ids.is_empty()));
+    assert!(matches!(kept.last().unwrap().event, Some(Event::Finished(_))));
+    let tokens: String = kept.iter().map(|entry| entry.token.as_str()).collect();
+    assert_eq!(tokens, text(5));
+}
+
+#[tokio::test]
+async fn instructions_stand_before_the_history_and_are_not_stored() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    mesh.until(|status| status.store_up).await;
+    for (request, expected) in [
+        (in_conversation("now"), &["Be brief.", "before", "now"][..]),
+        (ask("now"), &["Be brief.", "now"]),
+    ] {
+        let request = proto::v1::ChatRequest {
+            instructions: "Be brief.".to_owned(),
+            ..request
+        };
+        let answer = mesh.streaming(request);
+        let making = worker.started().await;
+        let messages = &making.request.request.as_ref().unwrap().messages;
+        assert_eq!(messages.iter().map(|message| message.text.as_str()).collect::<Vec<_>>(), expected);
+        assert_eq!(messages[0].role(), Role::System);
+        making.whole(1).await;
+        answer.await.unwrap().unwrap();
+    }
+    let held = store.until(|held| held.finished.len() == 2).await;
+    assert_eq!((held.begun.len(), held.begun[0].messages.len()), (1, 1));
 }
 
 #[tokio::test]

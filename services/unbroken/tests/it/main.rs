@@ -12,6 +12,7 @@ mod doors;
 mod postgres;
 mod processes;
 mod real_model;
+mod responses;
 mod restart;
 mod resume;
 mod separate;

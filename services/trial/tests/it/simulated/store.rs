@@ -11,12 +11,14 @@ use std::{
 
 use futures_util::{Stream, stream};
 use proto::v1::{
-    ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse,
-    Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest, DeleteConversationResponse, Failure,
-    FindKeyRequest, FinishTurnsRequest, FinishTurnsResponse, GetAnswerRequest, GetConversationRequest, ListConversationsRequest,
-    ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRequestsRequest, ListRevocationsRequest, ListRevocationsResponse,
-    LoggedRequest, NoteKeyUsesRequest, NoteKeyUsesResponse, Principal, Reason, RenameConversationRequest, RevokeKeyRequest, StoredAnswer,
-    StoredMessage, TakeTicketRequest, TakeTicketResponse, conversation_service_server::ConversationService,
+    AddMessagesRequest, AddMessagesResponse, ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse,
+    ClaimAnswerRequest, ClaimAnswerResponse, Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest,
+    DeleteConversationResponse, DeleteMessageRequest, DeleteMessageResponse, DeleteRecordRequest, DeleteRecordResponse, Failure,
+    FindKeyRequest, FinishTurnsRequest, FinishTurnsResponse, GetAnswerRequest, GetConversationRequest, GetMessageRequest, GetRecordRequest,
+    ListConversationsRequest, ListKeysRequest, ListMessagesRequest, ListOrphansRequest, ListRecordsRequest, ListRequestsRequest,
+    ListRevocationsRequest, ListRevocationsResponse, LoggedRequest, NoteKeyUsesRequest, NoteKeyUsesResponse, OpenRecordRequest,
+    OpenRecordResponse, Principal, Reason, Record, RenameConversationRequest, RevokeKeyRequest, StoredAnswer, StoredMessage,
+    TakeTicketRequest, TakeTicketResponse, UpdateConversationRequest, conversation_service_server::ConversationService,
 };
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -117,6 +119,7 @@ impl ConversationService for Store {
     type ListMessagesStream = Listed<StoredMessage>;
     type ListOrphansStream = Listed<StoredAnswer>;
     type ListRequestsStream = Listed<LoggedRequest>;
+    type ListRecordsStream = Listed<Record>;
 
     async fn create_conversation(&self, _: Request<CreateConversationRequest>) -> Result<Response<Conversation>, Status> {
         let mut kept = self.0.lock().unwrap();
@@ -293,6 +296,38 @@ impl ConversationService for Store {
     }
 
     async fn delete_conversation(&self, _: Request<DeleteConversationRequest>) -> Result<Response<DeleteConversationResponse>, Status> {
+        not_here()
+    }
+
+    async fn update_conversation(&self, _: Request<UpdateConversationRequest>) -> Result<Response<Conversation>, Status> {
+        not_here()
+    }
+
+    async fn add_messages(&self, _: Request<AddMessagesRequest>) -> Result<Response<AddMessagesResponse>, Status> {
+        not_here()
+    }
+
+    async fn get_message(&self, _: Request<GetMessageRequest>) -> Result<Response<StoredMessage>, Status> {
+        not_here()
+    }
+
+    async fn delete_message(&self, _: Request<DeleteMessageRequest>) -> Result<Response<DeleteMessageResponse>, Status> {
+        not_here()
+    }
+
+    async fn open_record(&self, _: Request<OpenRecordRequest>) -> Result<Response<OpenRecordResponse>, Status> {
+        not_here()
+    }
+
+    async fn get_record(&self, _: Request<GetRecordRequest>) -> Result<Response<Record>, Status> {
+        not_here()
+    }
+
+    async fn list_records(&self, _: Request<ListRecordsRequest>) -> Result<Response<Self::ListRecordsStream>, Status> {
+        not_here()
+    }
+
+    async fn delete_record(&self, _: Request<DeleteRecordRequest>) -> Result<Response<DeleteRecordResponse>, Status> {
         not_here()
     }
 }

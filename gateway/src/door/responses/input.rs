@@ -1,0 +1,389 @@
+//! Items, as a client sends them: what is said, what was called, what came of it, what was thought. Each becomes an object with an id, as
+//! it is shown again, and a part of a message of the mesh. Used for the input of a response and for the items of a conversation.
+
+use proto::v1::{Message, Role, ToolCall};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::{door::completions::TextOr, failure::Refusal};
+
+/// The most items of one request: as many as the store's history holds.
+pub(crate) const ITEMS: usize = 4096;
+
+/// An item: the fields of all kinds that can be read.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ResponseItem)]
+pub(crate) struct ItemIn {
+    /// `message` (which may be left out), `function_call`, `function_call_output`, `reasoning` or `item_reference`.
+    r#type: Option<String>,
+    id: Option<String>,
+    role: Option<String>,
+    content: Option<TextOr<PartIn>>,
+    phase: Option<String>,
+    call_id: Option<String>,
+    name: Option<String>,
+    arguments: Option<String>,
+    output: Option<TextOr<PartIn>>,
+    summary: Option<Vec<PartIn>>,
+}
+
+/// A part of what is said.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ResponseItemPart)]
+pub(crate) struct PartIn {
+    r#type: String,
+    text: Option<String>,
+    refusal: Option<String>,
+}
+
+/// An item that can be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    id: Option<String>,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Said { role: Role, text: String, phase: Option<String> },
+    Called(ToolCall),
+    Result { call_id: String, output: String },
+    Thought { text: String, summarised: bool },
+    Reference(String),
+}
+
+impl ItemIn {
+    /// Reads an item; `at` is its path in the request.
+    ///
+    /// # Errors
+    /// It is of a kind that the mesh does not know, or a field is missing.
+    pub(crate) fn read(self, at: &str) -> Result<Item, Refusal> {
+        let kind = match self.r#type.as_deref() {
+            None | Some("message") => {
+                let role = role(at, self.role.as_deref())?;
+                let content = self.content.ok_or_else(|| missing(at, "content"))?;
+                Kind::Said {
+                    role,
+                    text: joined(&format!("{at}.content"), content)?,
+                    phase: self.phase,
+                }
+            }
+            Some("function_call") => Kind::Called(ToolCall {
+                id: required(at, "call_id", self.call_id)?,
+                name: required(at, "name", self.name)?,
+                arguments: self.arguments.ok_or_else(|| missing(at, "arguments"))?,
+            }),
+            Some("function_call_output") => Kind::Result {
+                call_id: required(at, "call_id", self.call_id)?,
+                output: joined(&format!("{at}.output"), self.output.ok_or_else(|| missing(at, "output"))?)?,
+            },
+            Some("reasoning") => thought(at, self.content, self.summary)?,
+            Some("item_reference") => Kind::Reference(required(at, "id", self.id.clone())?),
+            Some(other) => {
+                let param = format!("{at}.type");
+                let message =
+                    format!("{param}: expected message, function_call, function_call_output, reasoning or item_reference, got {other:?}");
+                return Err(Refusal::invalid(param, message));
+            }
+        };
+        let id = self.id.filter(|id| !id.is_empty());
+        Ok(Item { id, kind })
+    }
+}
+
+/// What was thought: the text itself, or else what it comes to.
+fn thought(at: &str, content: Option<TextOr<PartIn>>, summary: Option<Vec<PartIn>>) -> Result<Kind, Refusal> {
+    let text = content
+        .map(|content| joined(&format!("{at}.content"), content))
+        .transpose()?
+        .unwrap_or_default();
+    if !text.is_empty() {
+        return Ok(Kind::Thought { text, summarised: false });
+    }
+    let parts = TextOr::List(summary.unwrap_or_default());
+    let text = joined(&format!("{at}.summary"), parts)?;
+    Ok(Kind::Thought { text, summarised: true })
+}
+
+fn role(at: &str, given: Option<&str>) -> Result<Role, Refusal> {
+    let param = || format!("{at}.role");
+    match given {
+        Some("user") => Ok(Role::User),
+        Some("system") => Ok(Role::System),
+        Some("developer") => Ok(Role::Developer),
+        Some("assistant") => Ok(Role::Assistant),
+        None => Err(missing(at, "role")),
+        Some(other) => {
+            let message = format!("{}: expected user, system, developer or assistant, got {other:?}", param());
+            Err(Refusal::invalid(param(), message))
+        }
+    }
+}
+
+/// The text of parts, one line after the other.
+fn joined(at: &str, content: TextOr<PartIn>) -> Result<String, Refusal> {
+    let parts = match content {
+        TextOr::Text(text) => return Ok(text),
+        TextOr::List(parts) => parts,
+    };
+    let mut texts = Vec::with_capacity(parts.len());
+    for (index, part) in parts.into_iter().enumerate() {
+        let at = format!("{at}[{index}]");
+        match (part.r#type.as_str(), part.text, part.refusal) {
+            ("input_text" | "output_text" | "text" | "summary_text" | "reasoning_text", Some(text), _) | ("refusal", _, Some(text)) => {
+                texts.push(text);
+            }
+            ("input_text" | "output_text" | "text" | "summary_text" | "reasoning_text", ..) => return Err(missing(&at, "text")),
+            ("refusal", ..) => return Err(missing(&at, "refusal")),
+            (other, ..) => {
+                let param = format!("{at}.type");
+                let message = format!("{param}: only text can be read, got {other:?}");
+                return Err(Refusal::invalid(param, message));
+            }
+        }
+    }
+    Ok(texts.join("\n"))
+}
+
+fn missing(at: &str, name: &str) -> Refusal {
+    Refusal::invalid(format!("{at}.{name}"), format!("{at}.{name} is missing"))
+}
+
+fn required(at: &str, name: &str, value: Option<String>) -> Result<String, Refusal> {
+    value.filter(|value| !value.is_empty()).ok_or_else(|| missing(at, name))
+}
+
+impl Item {
+    /// What the user says.
+    pub(crate) fn user(text: String) -> Self {
+        Self {
+            id: None,
+            kind: Kind::Said {
+                role: Role::User,
+                text,
+                phase: None,
+            },
+        }
+    }
+
+    /// The id of the item that this one stands for.
+    pub(crate) fn reference(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Reference(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Gives it this id, unless the client has given one.
+    pub(crate) fn named(mut self, base: &str, number: usize) -> Self {
+        let prefix = match &self.kind {
+            Kind::Said { .. } | Kind::Reference(_) => "msg",
+            Kind::Called(_) => "fc",
+            Kind::Result { .. } => "fco",
+            Kind::Thought { .. } => "rs",
+        };
+        self.id.get_or_insert_with(|| format!("{prefix}_{base}_{number}"));
+        self
+    }
+
+    /// It, as it is shown again.
+    pub(crate) fn object(&self) -> Value {
+        let id = &self.id;
+        match &self.kind {
+            Kind::Said { role, text, phase } => {
+                let part = match role {
+                    Role::Assistant => json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []}),
+                    _ => json!({"type": "input_text", "text": text}),
+                };
+                let mut object = json!({
+                    "id": id, "type": "message", "status": "completed", "role": role_word(*role), "content": [part],
+                });
+                if let Some(phase) = phase {
+                    object["phase"] = phase.as_str().into();
+                }
+                object
+            }
+            Kind::Called(call) => json!({
+                "id": id, "type": "function_call", "status": "completed", "call_id": call.id, "name": call.name,
+                "arguments": call.arguments,
+            }),
+            Kind::Result { call_id, output } => {
+                json!({"id": id, "type": "function_call_output", "status": "completed", "call_id": call_id, "output": output})
+            }
+            Kind::Thought { text, summarised: true } => {
+                let summary = if text.is_empty() {
+                    json!([])
+                } else {
+                    json!([{"type": "summary_text", "text": text}])
+                };
+                json!({"id": id, "type": "reasoning", "summary": summary})
+            }
+            Kind::Thought { text, .. } => {
+                json!({"id": id, "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": text}]})
+            }
+            Kind::Reference(to) => json!({"type": "item_reference", "id": to}),
+        }
+    }
+
+    /// Adds it to what was said. What a model did in one go is one message: it thought, spoke and called.
+    pub(crate) fn say(self, messages: &mut Vec<Message>) {
+        match self.kind {
+            Kind::Said { role, text, .. } => {
+                let open = messages
+                    .last_mut()
+                    .filter(|last| role == Role::Assistant && last.role() == role && last.text.is_empty() && last.tool_calls.is_empty());
+                match open {
+                    Some(message) => message.text = text,
+                    None => messages.push(Message {
+                        role: role.into(),
+                        text,
+                        ..Message::default()
+                    }),
+                }
+            }
+            Kind::Called(call) => {
+                if messages.last().is_none_or(|last| last.role() != Role::Assistant) {
+                    messages.push(assistant());
+                }
+                if let Some(last) = messages.last_mut() {
+                    last.tool_calls.push(call);
+                }
+            }
+            Kind::Result { call_id, output } => messages.push(Message {
+                role: Role::Tool.into(),
+                text: output,
+                tool_call_id: call_id,
+                ..Message::default()
+            }),
+            Kind::Thought { text, .. } => messages.push(Message {
+                reasoning: text,
+                ..assistant()
+            }),
+            Kind::Reference(_) => {}
+        }
+    }
+}
+
+fn assistant() -> Message {
+    Message {
+        role: Role::Assistant.into(),
+        ..Message::default()
+    }
+}
+
+/// A role, as it is written.
+pub(crate) fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Unspecified | Role::User => "user",
+        Role::System => "system",
+        Role::Assistant => "assistant",
+        Role::Tool => "tool",
+        Role::Developer => "developer",
+    }
+}
+
+/// Reads a list of items.
+///
+/// # Errors
+/// There are too many, or one of them cannot be read.
+pub(crate) fn read(param: &str, given: Vec<ItemIn>, most: usize) -> Result<Vec<Item>, Refusal> {
+    if given.len() > most {
+        let message = format!("{param}: expected at most {most} items, got {}", given.len());
+        return Err(Refusal::invalid(param, message));
+    }
+    let numbered = given.into_iter().enumerate();
+    numbered.map(|(index, item)| item.read(&format!("{param}[{index}]"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(value: Value) -> Result<Vec<Item>, Value> {
+        let given: Vec<ItemIn> = serde_json::from_value(value).unwrap();
+        read("input", given, 10).map_err(|refusal| refusal.object()["param"].clone())
+    }
+
+    #[test]
+    fn what_a_model_did_in_one_go_is_one_message() {
+        let given = json!([
+            {"role": "user", "content": "How warm?"},
+            {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Let me look.", "annotations": []}]},
+            {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"},
+            {"type": "function_call", "call_id": "c2", "name": "listen", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "21"}]},
+            {"type": "message", "role": "assistant", "content": "Warm."},
+            {"type": "message", "role": "assistant", "content": "Very."},
+        ]);
+        let mut messages = Vec::new();
+        for item in items(given).unwrap() {
+            item.say(&mut messages);
+        }
+        let said: Vec<_> = messages
+            .iter()
+            .map(|message| {
+                (
+                    message.role(),
+                    message.text.as_str(),
+                    message.reasoning.as_str(),
+                    message.tool_calls.len(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [
+                (Role::User, "How warm?", "", 0),
+                (Role::Assistant, "Let me look.", "hm", 2),
+                (Role::Tool, "21", "", 0),
+                (Role::Assistant, "Warm.", "", 0),
+                (Role::Assistant, "Very.", "", 0),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_shown_again_can_be_read_again() {
+        let given = json!([
+            {"role": "developer", "content": [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]},
+            {"type": "message", "role": "assistant", "phase": "commentary", "content": [{"type": "refusal", "refusal": "No."}]},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "s"}]},
+            {"type": "function_call", "id": "fc_mine", "call_id": "c1", "name": "look", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c1", "output": "21"},
+        ]);
+        let named = |item: Item, number| item.named("x", number).object();
+        let shown: Vec<Value> = items(given)
+            .unwrap()
+            .into_iter()
+            .enumerate()
+            .map(|(n, item)| named(item, n))
+            .collect();
+        let ids: Vec<_> = shown.iter().map(|item| item["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, ["msg_x_0", "msg_x_1", "rs_x_2", "fc_mine", "fco_x_4"]);
+        let again: Vec<Value> = items(shown.clone().into())
+            .unwrap()
+            .into_iter()
+            .map(|item| named(item, 9))
+            .collect();
+        assert_eq!(again, shown);
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        let param = |item: Value| items(json!([item])).unwrap_err();
+        assert_eq!(param(json!({"type": "web_search_call", "id": "x"})), "input[0].type");
+        assert_eq!(param(json!({"content": "x"})), "input[0].role");
+        assert_eq!(param(json!({"role": "tool", "content": "x"})), "input[0].role");
+        assert_eq!(param(json!({"role": "user"})), "input[0].content");
+        let image = json!({"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]});
+        assert_eq!(param(image), "input[0].content[0].type");
+        assert_eq!(
+            param(json!({"type": "function_call", "call_id": "c", "arguments": ""})),
+            "input[0].name"
+        );
+        assert_eq!(param(json!({"type": "function_call_output", "output": ""})), "input[0].call_id");
+        assert_eq!(items(vec![json!({}); 11].into()).unwrap_err(), "input");
+    }
+}

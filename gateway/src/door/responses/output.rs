@@ -1,0 +1,378 @@
+//! What an answer comes to, as items: thoughts, texts and calls in the order in which they came. A pure function of the entries, so that
+//! it is the same whenever and wherever they are read. [`super::events`] listens while it grows; [`super::resource`] shows it.
+
+use proto::v1::{ChoiceEnd, Entry, FinishReason, TokenLogprob, ToolCallDelta, Usage, entry::Event};
+use serde_json::{Value, json};
+
+/// The most items: their numbers come from a model's output.
+const ITEMS: usize = 1024;
+
+/// The items of an answer.
+#[derive(Debug)]
+pub(crate) struct Output {
+    stream_id: String,
+    items: Vec<Item>,
+    /// The item that grows.
+    open: Option<usize>,
+    end: Option<End>,
+}
+
+/// One item.
+#[derive(Debug)]
+pub(crate) struct Item {
+    kind: Kind,
+    id: String,
+    /// The text, the thought, or the arguments.
+    pub(super) text: String,
+    call_id: String,
+    name: String,
+    pub(super) logprobs: Vec<TokenLogprob>,
+    status: &'static str,
+}
+
+/// What an item is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The model thinks.
+    Thought,
+    /// It speaks.
+    Text,
+    /// It calls a function: the call of this index.
+    Call(u32),
+}
+
+/// How an answer ended.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    pub(super) how: How,
+    pub(super) usage: Option<Usage>,
+    /// When it was whole, in seconds since 1970.
+    pub(super) completed_at: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum How {
+    Completed,
+    /// Cut, for this reason.
+    Incomplete(&'static str),
+    /// Broken: a code and a message.
+    Failed {
+        code: &'static str,
+        message: String,
+    },
+    Cancelled,
+}
+
+/// What happens to an item.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step<'entry> {
+    Opened,
+    Delta(&'entry str, &'entry [TokenLogprob]),
+    Closed,
+}
+
+/// Who hears of what happens, item by item.
+pub(crate) trait Listener {
+    fn step(&mut self, index: usize, item: &Item, step: Step<'_>);
+}
+
+/// Nobody.
+impl Listener for () {
+    fn step(&mut self, _: usize, _: &Item, _: Step<'_>) {}
+}
+
+impl Output {
+    /// That of the answer `stream_id`, before its first entry.
+    pub(crate) fn new(stream_id: &str) -> Self {
+        Self {
+            stream_id: stream_id.to_owned(),
+            items: Vec::new(),
+            open: None,
+            end: None,
+        }
+    }
+
+    /// That of these entries.
+    pub(crate) fn of<'entry>(stream_id: &str, entries: impl IntoIterator<Item = &'entry Entry>) -> Self {
+        let mut output = Self::new(stream_id);
+        for entry in entries {
+            output.take(entry, &mut ());
+        }
+        output
+    }
+
+    /// The items as they are shown.
+    pub(crate) fn objects(&self) -> Vec<Value> {
+        self.items.iter().map(Item::object).collect()
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// Takes the next entry.
+    pub(crate) fn take(&mut self, entry: &Entry, listener: &mut impl Listener) {
+        if entry.choice != 0 || self.end.is_some() {
+            return; // there is one choice
+        }
+        if !(entry.token.is_empty() && entry.logprobs.is_empty()) {
+            self.grow(Kind::Text, &entry.token, &entry.logprobs, listener);
+        }
+        match &entry.event {
+            None => {}
+            Some(Event::Reasoning(text)) if text.is_empty() => {}
+            Some(Event::Reasoning(text)) => self.grow(Kind::Thought, text, &[], listener),
+            Some(Event::ToolCall(call)) => self.call(call, listener),
+            Some(Event::Finished(finished)) => {
+                let reason = finished.choices.first().map_or(FinishReason::Stop, ChoiceEnd::reason);
+                self.finish(reason, listener);
+                let how = match reason {
+                    FinishReason::Length => How::Incomplete("max_output_tokens"),
+                    FinishReason::ContentFilter => How::Incomplete("content_filter"),
+                    FinishReason::Unspecified | FinishReason::Stop | FinishReason::ToolCalls => How::Completed,
+                };
+                let is_whole = matches!(how, How::Completed) && finished.ended_ms > 0;
+                self.end = Some(End {
+                    how,
+                    usage: finished.usage,
+                    completed_at: is_whole.then_some(finished.ended_ms / 1000),
+                });
+            }
+            Some(Event::Failed(failure)) => self.cut(
+                How::Failed {
+                    code: failure.reason().as_word(),
+                    message: failure.message.clone(),
+                },
+                failure.usage,
+            ),
+            Some(Event::Cancelled(cancelled)) => self.cut(How::Cancelled, cancelled.usage),
+        }
+    }
+
+    fn call(&mut self, call: &ToolCallDelta, listener: &mut impl Listener) {
+        let kind = Kind::Call(call.index);
+        // One that was closed may still get a piece: calls are made at the same time.
+        let known = self.items.iter().position(|item| item.kind == kind);
+        let index = if let Some(index) = known {
+            index
+        } else {
+            let Some(index) = self.open(kind, listener, |item| {
+                item.call_id.clone_from(&call.id);
+                item.name.clone_from(&call.name);
+            }) else {
+                return;
+            };
+            index
+        };
+        self.add(index, &call.arguments, &[], listener);
+    }
+
+    fn grow(&mut self, kind: Kind, text: &str, logprobs: &[TokenLogprob], listener: &mut impl Listener) {
+        let open = self
+            .open
+            .filter(|index| self.items.get(*index).is_some_and(|item| item.kind == kind));
+        if let Some(index) = open.or_else(|| self.open(kind, listener, |_| {})) {
+            self.add(index, text, logprobs, listener);
+        }
+    }
+
+    fn add(&mut self, index: usize, text: &str, logprobs: &[TokenLogprob], listener: &mut impl Listener) {
+        let Some(item) = self.items.get_mut(index) else { return };
+        if text.is_empty() && logprobs.is_empty() {
+            return;
+        }
+        item.text.push_str(text);
+        item.logprobs.extend_from_slice(logprobs);
+        listener.step(index, item, Step::Delta(text, logprobs));
+    }
+
+    /// Closes the item that grows and opens another one. `None` if there are too many.
+    fn open(&mut self, kind: Kind, listener: &mut impl Listener, fill: impl FnOnce(&mut Item)) -> Option<usize> {
+        self.close("completed", listener);
+        let index = self.items.len();
+        if index >= ITEMS {
+            return None;
+        }
+        let (prefix, number) = match kind {
+            Kind::Thought => ("rs", self.count(kind)),
+            Kind::Text => ("msg", self.count(kind)),
+            Kind::Call(index) => ("fc", index as usize),
+        };
+        let mut item = Item {
+            kind,
+            id: format!("{prefix}_{}_{number}", self.stream_id),
+            text: String::new(),
+            call_id: String::new(),
+            name: String::new(),
+            logprobs: Vec::new(),
+            status: "in_progress",
+        };
+        fill(&mut item);
+        if matches!(kind, Kind::Call(_)) && item.call_id.is_empty() {
+            item.call_id = format!("call_{}_{number}", self.stream_id);
+        }
+        listener.step(index, &item, Step::Opened);
+        self.items.push(item);
+        self.open = Some(index);
+        Some(index)
+    }
+
+    fn count(&self, kind: Kind) -> usize {
+        self.items.iter().filter(|item| item.kind == kind).count()
+    }
+
+    fn close(&mut self, status: &'static str, listener: &mut impl Listener) {
+        let open = self.open.take().and_then(|index| Some((index, self.items.get_mut(index)?)));
+        if let Some((index, item)) = open {
+            item.status = status;
+            listener.step(index, item, Step::Closed);
+        }
+    }
+
+    /// The answer is whole. It said something, be it nothing.
+    fn finish(&mut self, reason: FinishReason, listener: &mut impl Listener) {
+        if self.items.is_empty() {
+            self.open(Kind::Text, listener, |_| {});
+        }
+        let status = match reason {
+            FinishReason::Length | FinishReason::ContentFilter => "incomplete",
+            _ => "completed",
+        };
+        self.close(status, listener);
+    }
+
+    /// The answer broke off: so did the item that grew.
+    fn cut(&mut self, how: How, usage: Option<Usage>) {
+        if let Some(item) = self.open.take().and_then(|index| self.items.get_mut(index)) {
+            item.status = "incomplete";
+        }
+        self.end = Some(End {
+            how,
+            usage,
+            completed_at: None,
+        });
+    }
+}
+
+impl Item {
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The item, as it is shown.
+    pub(super) fn object(&self) -> Value {
+        let (id, status) = (&self.id, self.status);
+        match self.kind {
+            Kind::Thought => json!({
+                "id": id, "type": "reasoning", "status": status, "summary": [],
+                "content": if self.text.is_empty() { json!([]) } else { json!([self.part()]) },
+            }),
+            Kind::Text => json!({
+                "id": id, "type": "message", "status": status, "role": "assistant",
+                "content": if status == "in_progress" && self.text.is_empty() { json!([]) } else { json!([self.part()]) },
+            }),
+            Kind::Call(_) => json!({
+                "id": id, "type": "function_call", "status": status, "call_id": self.call_id, "name": self.name, "arguments": self.text,
+            }),
+        }
+    }
+
+    /// The one part that a thought or a text has.
+    pub(super) fn part(&self) -> Value {
+        match self.kind {
+            Kind::Thought => json!({"type": "reasoning_text", "text": self.text}),
+            Kind::Text | Kind::Call(_) => json!({
+                "type": "output_text", "text": self.text, "annotations": [], "logprobs": logprobs(&self.logprobs),
+            }),
+        }
+    }
+}
+
+/// What OpenAI writes for a token that cannot be.
+const IMPOSSIBLE: f32 = -9999.0;
+
+/// Log probabilities, as they are shown.
+pub(super) fn logprobs(tokens: &[TokenLogprob]) -> Value {
+    let one = |token: &TokenLogprob| {
+        let value = if token.logprob.is_finite() { token.logprob } else { IMPOSSIBLE };
+        json!({"token": token.token, "logprob": value, "bytes": token.bytes})
+    };
+    let all = tokens.iter().map(|token| {
+        let mut object = one(token);
+        object["top_logprobs"] = token.top.iter().map(one).collect();
+        object
+    });
+    all.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::{Failure, Reason};
+
+    use super::*;
+
+    fn finished(reason: FinishReason) -> Entry {
+        let end = ChoiceEnd {
+            reason: reason.into(),
+            ..ChoiceEnd::default()
+        };
+        Entry::finished(vec![end], Usage::default())
+    }
+
+    fn call(index: u32, id: &str, arguments: &str) -> Entry {
+        Entry {
+            event: Some(Event::ToolCall(Box::new(ToolCallDelta {
+                index,
+                id: id.to_owned(),
+                name: if id.is_empty() { String::new() } else { "f".to_owned() },
+                arguments: arguments.to_owned(),
+            }))),
+            ..Entry::default()
+        }
+    }
+
+    fn shown(entries: &[Entry]) -> Vec<(String, String, String)> {
+        let output = Output::of("s", entries);
+        let item = |item: &Item| (item.id.clone(), item.text.clone(), item.status.to_owned());
+        output.items.iter().map(item).collect()
+    }
+
+    #[test]
+    fn calls_that_are_made_at_the_same_time_keep_their_pieces_apart() {
+        let entries = [
+            Entry::text("Hm.", 1),
+            call(0, "a", "{\"x\""),
+            call(1, "b", "{}"),
+            call(0, "", ":1}"),
+            finished(FinishReason::ToolCalls),
+        ];
+        let item = |id: &str, text: &str| (id.to_owned(), text.to_owned(), "completed".to_owned());
+        assert_eq!(
+            shown(&entries),
+            [item("msg_s_0", "Hm."), item("fc_s_0", "{\"x\":1}"), item("fc_s_1", "{}")]
+        );
+    }
+
+    #[test]
+    fn a_whole_answer_that_said_nothing_is_an_empty_text() {
+        assert_eq!(shown(&[finished(FinishReason::Stop)]).len(), 1);
+        let broken = Entry::failed(Failure::new(Reason::WorkerLost, "gone"));
+        assert!(shown(&[broken]).is_empty());
+    }
+
+    #[test]
+    fn what_was_cut_is_incomplete() {
+        for end in [finished(FinishReason::Length), Entry::cancelled(Usage::default())] {
+            assert_eq!(shown(&[Entry::text("a", 1), end])[0].2, "incomplete");
+        }
+    }
+}
