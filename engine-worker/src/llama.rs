@@ -3,8 +3,9 @@
 //! [`Llama::load`] loads the model and starts one thread, the `scheduler`, which owns all that llama.cpp changes. What can be done
 //! without it is done before: [`Engine::prepare`] renders the chat template, tokenises, compiles the grammar and replays a resume point.
 //!
-//! The files, as an answer passes them: `request` (with `template` and `grammar`) → `scheduler` (with `slots`, `cache`, `batch`) → `running` → `sample` →
-//! `choice` (with `utf8` and `stop`) → [`Answer`]. What decides (`slots`, `batch`, `sample`, `choice`, `stop`, `utf8`) is pure; what calls llama.cpp does as decided.
+//! The files, as an answer passes them: `request` (with `template` and `conversation`, `resume`; `shape`, `tools`, `schema` and `grammar`) → `scheduler` (with
+//! `slots`, `cache`, `batch`) → `running` → `sample` → `choice` (with `utf8`, `speech` and `stop`) → `said` → [`Answer`]. What decides (`slots`,
+//! `batch`, `sample`, `choice`, `speech`, `stop`, `utf8`, `said`) is pure; what calls llama.cpp does as decided.
 //!
 //! Does not know the wire, the journal's readers or the queue before the seats: that is the service.
 
@@ -35,29 +36,41 @@ use crate::{
 mod batch;
 mod cache;
 mod choice;
+mod conversation;
 mod embed;
 mod gauges;
 mod grammar;
 mod loaded;
 mod log;
 mod request;
+mod resume;
 mod running;
+mod said;
 mod sample;
 mod scheduler;
+mod schema;
 mod settings;
+mod shape;
 mod slots;
+mod speech;
 mod stop;
 mod template;
 mod tokens;
+mod tools;
 mod utf8;
+mod vectors;
+mod watch;
 
+use embed::{Embed, Source};
 use gauges::Gauges;
 use loaded::Loaded;
 use request::Work;
-use scheduler::{Command, Embed, Start};
+use scheduler::{Command, Start};
+use vectors::Vectors;
 
 pub use loaded::backend;
 pub use settings::Settings;
+pub use speech::ToolFormat;
 
 /// Commands that may wait for the scheduler, which takes all of them between two steps.
 const COMMANDS: usize = 256;
@@ -104,6 +117,10 @@ pub struct Llama {
     loaded: Arc<Loaded>,
     gauges: Arc<Gauges>,
     created: i64,
+    /// A model of its own for vectors.
+    vectors: Option<Vectors>,
+    /// Whether the chat model makes them.
+    vectors_by_chat: bool,
     commands: SyncSender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -122,7 +139,9 @@ impl Llama {
     }
 
     fn open(settings: &Settings, path: &Path) -> Result<Arc<Self>, Error> {
+        let vectors = Vectors::of(settings)?;
         let loaded = Arc::new(loaded::load(settings, path)?);
+        let loaded_chats = loaded.chat;
         let gauges = Arc::new(Gauges::new());
         let (commands, receiver) = sync_channel(COMMANDS);
         let thread = scheduler::spawn(Arc::clone(&loaded), Arc::clone(&gauges), receiver)?;
@@ -141,6 +160,9 @@ impl Llama {
             created: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0)),
+            // A model that can do nothing else makes its vectors itself.
+            vectors_by_chat: !loaded_chats || model::Vectors::parse(settings.llama_vectors.as_deref())?.are_by_chat(),
+            vectors: vectors.filter(|_| loaded_chats),
             commands,
             thread: Mutex::new(Some(thread)),
         }))
@@ -163,15 +185,23 @@ impl Llama {
 #[async_trait]
 impl Engine for Llama {
     fn models(&self) -> Vec<Model> {
-        vec![Model {
+        let own = Model {
             id: self.loaded.id.clone(),
             context_length: u32::try_from(self.loaded.context).unwrap_or(u32::MAX),
             created: self.created,
             chat: self.loaded.chat,
-            embeddings: true,
+            embeddings: self.vectors_by_chat,
             continuation: true,
             engine: "llama".into(),
-        }]
+        };
+        let vectors = self.vectors.as_ref().map(|vectors| Model {
+            id: vectors.name().to_owned(),
+            created: self.created,
+            embeddings: true,
+            engine: "llama".into(),
+            ..Model::default()
+        });
+        std::iter::once(own).chain(vectors).collect()
     }
 
     fn seats(&self) -> u32 {
@@ -201,9 +231,21 @@ impl Engine for Llama {
     }
 
     async fn embed(&self, request: EmbedRequest) -> Result<EmbedResponse, Failure> {
+        if let Some(vectors) = &self.vectors
+            && (request.model.is_empty() || request.model == vectors.name())
+        {
+            return vectors.embed(request).await;
+        }
         self.check_model(&request.model)?;
+        if !self.vectors_by_chat {
+            return Err(Failure {
+                param: "model".into(),
+                ..Failure::new(Reason::Unsupported, "this model makes no vectors (UNBROKEN_EMBEDDING_MODEL)")
+            });
+        }
+        let dimensions = request.dimensions;
         let loaded = Arc::clone(&self.loaded);
-        let inputs = blocking(move || embed::check(&loaded, &request)).await?;
+        let inputs = blocking(move || embed::check(&Source::chat(&loaded), false, &request)).await?;
         let (reply, response) = oneshot::channel();
         self.commands
             .try_send(Command::Embed(Embed { inputs, reply }))
@@ -213,14 +255,14 @@ impl Engine for Llama {
             .unwrap_or_else(|_| Err(Failure::new(Reason::Unavailable, "the engine has stopped")))?;
         Ok(EmbedResponse {
             model: self.loaded.id.clone(),
-            ..response
+            ..embed::cut(response, dimensions)
         })
     }
 
     async fn count_tokens(&self, request: ChatRequest) -> Result<CountTokensResponse, Failure> {
         self.check_model(&request.model)?;
         let loaded = Arc::clone(&self.loaded);
-        let tokens = blocking(move || request::tokens(&loaded, &request)).await?;
+        let (tokens, _) = blocking(move || request::tokens(&loaded, &request)).await?;
         Ok(CountTokensResponse {
             model: self.loaded.id.clone(),
             prompt_tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX),
@@ -229,6 +271,9 @@ impl Engine for Llama {
     }
 
     async fn stop(&self) {
+        if let Some(vectors) = &self.vectors {
+            vectors.stop().await;
+        }
         let Some(thread) = self.thread.lock().take() else { return };
         let commands = self.commands.clone();
         let _ = tokio::task::spawn_blocking(move || {

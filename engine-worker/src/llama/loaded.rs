@@ -2,7 +2,7 @@
 //!
 //! [`Llama::load`](super::Llama::load) calls it once. Makes no context: that is the scheduler's.
 
-use std::{path::Path, sync::Arc, thread::available_parallelism};
+use std::{path::Path, sync::Arc};
 
 use llama_cpp_2::{
     llama_backend::LlamaBackend,
@@ -10,7 +10,13 @@ use llama_cpp_2::{
 };
 use parking_lot::Mutex;
 
-use super::{Error, Settings, batch, log, template::ChatTemplate, tokens::Vocabulary};
+use super::{
+    Error, Settings, batch, log,
+    speech::{Dialect, ThoughtMarks},
+    template::ChatTemplate,
+    tokens::Vocabulary,
+    watch::Watch,
+};
 
 /// Prompt tokens in one step while answers run: what they wait for a newcomer, on a CPU and where a GPU helps.
 const PREFILL_BESIDE: (usize, usize) = (32, 512);
@@ -23,14 +29,18 @@ pub(super) struct Loaded {
     pub(super) backend: Arc<LlamaBackend>,
     pub(super) vocabulary: Arc<Vocabulary>,
     pub(super) template: ChatTemplate,
+    /// How it writes calls.
+    pub(super) dialect: Dialect,
+    /// How it marks thoughts, if it thinks.
+    pub(super) thoughts: Option<ThoughtMarks>,
+    /// Over the compiling of grammars.
+    pub(super) watch: Watch,
     /// The text of the token that begins an input.
     pub(super) bos: String,
     pub(super) id: String,
     pub(super) seats: u32,
     /// Tokens that each seat holds.
     pub(super) context: usize,
-    /// Tokens that the model was trained with.
-    pub(super) trained: u32,
     pub(super) threads: i32,
     pub(super) exact: bool,
     pub(super) gpu: bool,
@@ -103,21 +113,25 @@ pub(super) fn load(settings: &Settings, path: &Path) -> Result<Loaded, Error> {
     let special = |token: llama_cpp_2::token::LlamaToken| if token.0 < 0 { String::new() } else { text(token) };
     let (bos, eos) = (special(vocab.bos()), special(vocab.eos()));
     let source = model.meta_val_str("tokenizer.chat_template").ok();
-    let template = ChatTemplate::new(source, bos.clone(), eos).map_err(Error::Template)?;
+    let shown = source.as_deref().unwrap_or_default();
+    let dialect = Dialect::of(settings.llama_tools, shown);
+    let thoughts = ThoughtMarks::of(shown);
+    let mut marks = dialect.family.marks();
+    marks.extend(thoughts.iter().flat_map(|marks| [marks.open, marks.close]));
+    let template = ChatTemplate::new(source, [bos.clone(), eos], dialect, settings.llama_thinking).map_err(Error::Template)?;
     let trained = model.n_ctx_train();
     let architecture = model.meta_val_str("general.architecture").unwrap_or_default();
-    let cores = settings
-        .llama_threads
-        .unwrap_or_else(|| available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)));
     Ok(Loaded {
-        vocabulary: Arc::new(Vocabulary::read(&model)),
+        vocabulary: Arc::new(Vocabulary::read(&model, &marks)),
         template,
+        dialect,
+        thoughts,
+        watch: Watch::default(),
         bos,
         id: settings.source.name(path),
         seats: settings.llama_seats,
         context: settings.llama_context.min(trained) as usize,
-        trained,
-        threads: i32::try_from(cores).unwrap_or(1),
+        threads: settings.threads(),
         exact: settings.llama_exact && !gpu,
         gpu,
         chat: !architecture.contains("bert"),

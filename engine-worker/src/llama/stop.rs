@@ -53,8 +53,8 @@ impl Stops {
 }
 
 /// The length of the longest end of `text` that is a beginning of `stop`, short of all of it.
-fn overlap(text: &str, stop: &str) -> usize {
-    let most = text.len().min(stop.len() - 1);
+pub(super) fn overlap(text: &str, stop: &str) -> usize {
+    let most = text.len().min(stop.len().saturating_sub(1));
     (1..=most)
         .rev()
         .find(|&length| stop.is_char_boundary(length) && text.as_bytes().ends_with(&stop.as_bytes()[..length]))

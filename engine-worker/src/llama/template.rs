@@ -4,12 +4,17 @@
 //! here. Does not tokenise.
 
 use minijinja::{
-    Environment, Error as Jinja, ErrorKind, Value, context,
+    Environment, Error as Jinja, ErrorKind, Value,
     syntax::SyntaxConfig,
     value::{Kwargs, Serde},
 };
-use proto::v1::{ChatRequest, Failure, Message, Reason, Role, ToolChoice, ToolMode};
+use proto::v1::{ChatRequest, Failure};
 use serde_json::json;
+
+use super::{
+    conversation::{self, Knows},
+    speech::Dialect,
+};
 
 /// For a model that brings no template: ChatML, which most have seen.
 const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}\
@@ -24,16 +29,17 @@ pub(super) struct ChatTemplate {
     environment: Environment<'static>,
     bos: String,
     eos: String,
-    /// Whether it knows the role `developer`.
-    developer: bool,
+    knows: Knows,
+    /// Whether the model thinks, where the request does not say.
+    thinking: Option<bool>,
 }
 
 impl ChatTemplate {
-    /// Compiles `source`, or ChatML if there is none.
+    /// Compiles `source`, or ChatML if there is none. `ends` are the texts of the tokens that begin and end an input.
     ///
     /// # Errors
     /// It is no template.
-    pub(super) fn new(source: Option<String>, bos: String, eos: String) -> Result<Self, Jinja> {
+    pub(super) fn new(source: Option<String>, ends: [String; 2], dialect: Dialect, thinking: Option<bool>) -> Result<Self, Jinja> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
         environment.set_syntax(syntax);
@@ -45,12 +51,14 @@ impl ChatTemplate {
         environment.add_filter("tojson", to_json);
         let source = source.unwrap_or_else(|| CHATML.to_owned());
         let developer = source.contains("developer");
+        let [bos, eos] = ends;
         environment.add_template_owned("chat", source)?;
         Ok(Self {
             environment,
             bos,
             eos,
-            developer,
+            knows: Knows { developer, dialect },
+            thinking,
         })
     }
 
@@ -59,25 +67,25 @@ impl ChatTemplate {
     /// # Errors
     /// The template refuses it: roles in an order that it does not know, most often.
     pub(super) fn render(&self, request: &ChatRequest) -> Result<String, Failure> {
-        let mut messages: Vec<Value> = request
-            .messages
-            .iter()
-            .map(|message| self.message(message))
-            .collect::<Result<_, _>>()?;
-        if !request.prompt.is_empty() {
-            messages.push(to_value(json!({"role": "user", "content": request.prompt})));
+        let messages = conversation::messages(request, self.knows)?;
+        let tools = conversation::functions(request, self.knows)?;
+        let mut values = json!({
+            "messages": messages,
+            "tools": tools,
+            "add_generation_prompt": true,
+            "bos_token": self.bos,
+            "eos_token": self.eos,
+        });
+        let thinking = request.thinking.clone().unwrap_or_default();
+        if let Some(enabled) = thinking.enabled.or(self.thinking) {
+            values["enable_thinking"] = enabled.into(); // Qwen's, SmolLM's and GLM's word, and DeepSeek's and Granite's
+            values["thinking"] = enabled.into();
         }
-        if messages.is_empty() {
-            return Err(Failure::invalid("messages", "there must be at least one message, or a prompt"));
+        if !thinking.effort.is_empty() {
+            values["reasoning_effort"] = thinking.effort.into();
         }
-        let values = context! {
-            messages => messages,
-            tools => tools(request)?,
-            add_generation_prompt => true,
-            bos_token => &self.bos,
-            eos_token => &self.eos,
-        };
-        let rendered = self.environment.get_template("chat").and_then(|template| template.render(values));
+        let rendered = self.environment.get_template("chat");
+        let rendered = rendered.and_then(|template| template.render(to_value(values)));
         rendered.map_err(|error| {
             let said = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
             Failure::invalid(
@@ -86,66 +94,6 @@ impl ChatTemplate {
             )
         })
     }
-
-    fn message(&self, message: &Message) -> Result<Value, Failure> {
-        let role = match message.role() {
-            Role::Unspecified | Role::User => "user",
-            Role::Developer if self.developer => "developer",
-            Role::System | Role::Developer => "system",
-            Role::Assistant => "assistant",
-            Role::Tool => "tool",
-        };
-        let mut value = json!({"role": role, "content": message.text});
-        let mut set = |key: &str, text: &str| {
-            if !text.is_empty() {
-                value[key] = json!(text);
-            }
-        };
-        set("name", &message.name);
-        set("tool_call_id", &message.tool_call_id);
-        set("reasoning_content", &message.reasoning);
-        if !message.tool_calls.is_empty() {
-            let calls = message.tool_calls.iter().map(|call| {
-                let arguments = parse("messages", &call.arguments)?;
-                Ok(json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}))
-            });
-            value["tool_calls"] = calls.collect::<Result<_, Failure>>()?;
-        }
-        Ok(to_value(value))
-    }
-}
-
-/// The functions as templates expect them, or nothing: then a template says nothing of functions.
-fn tools(request: &ChatRequest) -> Result<Value, Failure> {
-    let mode = request.tool_choice.as_ref().map_or(ToolMode::Auto, ToolChoice::mode);
-    match mode {
-        ToolMode::None => return Ok(Value::from(())),
-        ToolMode::Required | ToolMode::Named => {
-            return Err(Failure {
-                param: "tool_choice".into(),
-                ..Failure::new(
-                    Reason::Unsupported,
-                    "this engine cannot make the model call a function: use `auto` or `none`",
-                )
-            });
-        }
-        ToolMode::Unspecified | ToolMode::Auto => {}
-    }
-    if request.tools.is_empty() {
-        return Ok(Value::from(()));
-    }
-    let tools = request.tools.iter().map(|tool| {
-        let parameters = parse("tools", &tool.parameters)?;
-        Ok(json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": parameters}}))
-    });
-    Ok(to_value(tools.collect::<Result<Vec<_>, Failure>>()?))
-}
-
-fn parse(field: &str, text: &str) -> Result<serde_json::Value, Failure> {
-    if text.is_empty() {
-        return Ok(json!({}));
-    }
-    serde_json::from_str(text).map_err(|error| Failure::invalid(field, format!("a function's JSON is none: {error}")))
 }
 
 fn to_value(value: impl serde::Serialize) -> Value {
@@ -176,15 +124,19 @@ fn to_json(value: &Value, options: Kwargs) -> Result<Value, Jinja> {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Tool, ToolCall};
+    use proto::v1::{Message, Reason, Role, Thinking, Tool, ToolCall, ToolChoice, ToolMode};
 
-    use super::*;
+    use super::{super::speech::ToolFormat, *};
 
     /// The template of the default model, SmolLM2-135M-Instruct.
     const SMOLLM2: &str = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
     fn template(source: &str) -> ChatTemplate {
-        ChatTemplate::new(Some(source.to_owned()), "<s>".into(), "</s>".into()).unwrap()
+        let dialect = Dialect {
+            native: true,
+            ..Dialect::of(ToolFormat::Auto, source)
+        };
+        ChatTemplate::new(Some(source.to_owned()), ["<s>".into(), "</s>".into()], dialect, None).unwrap()
     }
 
     fn say(role: Role, text: &str) -> Message {
@@ -219,7 +171,7 @@ mod tests {
             prompt: "hi".into(),
             ..ChatRequest::default()
         };
-        let template = ChatTemplate::new(None, String::new(), String::new()).unwrap();
+        let template = ChatTemplate::new(None, [String::new(), String::new()], Dialect::of(ToolFormat::Auto, ""), None).unwrap();
         assert_eq!(
             template.render(&request).unwrap(),
             "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
@@ -259,11 +211,27 @@ mod tests {
             ..ToolChoice::default()
         });
         assert_eq!(template(source).render(&request).unwrap(), format!("{}c1", r#"{"a":"<b>"}"#));
-        request.tool_choice = Some(ToolChoice {
-            mode: ToolMode::Required.into(),
-            ..ToolChoice::default()
+    }
+
+    #[test]
+    fn a_template_that_can_be_told_is_told_whether_the_model_thinks() {
+        let source = "{% if enable_thinking is defined %}{{ enable_thinking }}{% endif %} {{ reasoning_effort }}";
+        let mut request = ChatRequest {
+            prompt: "hi".into(),
+            ..ChatRequest::default()
+        };
+        assert_eq!(template(source).render(&request).unwrap(), " ");
+        let off = ChatTemplate {
+            thinking: Some(false),
+            ..template(source)
+        };
+        assert_eq!(off.render(&request).unwrap(), "False ", "by the setting");
+        request.thinking = Some(Thinking {
+            enabled: Some(true),
+            effort: "low".into(),
+            budget: 0,
         });
-        assert_eq!(template(source).render(&request).unwrap_err().reason(), Reason::Unsupported);
+        assert_eq!(off.render(&request).unwrap(), "True low", "the request knows better");
     }
 
     #[test]

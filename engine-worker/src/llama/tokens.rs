@@ -10,17 +10,25 @@ pub(super) struct Vocabulary {
     bytes: Vec<u8>,
     ends: Vec<usize>,
     eog: Vec<bool>,
+    /// The token of each byte that is one.
+    single: Vec<Option<u32>>,
 }
 
 impl Vocabulary {
-    /// Reads a model's. Control tokens stand for no bytes.
-    pub(super) fn read(model: &LlamaModel) -> Self {
+    /// Reads a model's. Control tokens stand for no bytes, save those that are one of these marks.
+    pub(super) fn read(model: &LlamaModel, marks: &[&str]) -> Self {
         let vocab = model.vocab();
-        Self::collect(
-            vocab
-                .tokens()
-                .map(|token| (vocab.token_to_piece(token, false, None), vocab.is_eog(token))),
-        )
+        let piece = |token| {
+            let piece = vocab.token_to_piece(token, false, None);
+            if piece.is_empty() {
+                let shown = vocab.token_to_piece(token, true, None);
+                if marks.iter().any(|mark| mark.as_bytes() == shown) {
+                    return shown;
+                }
+            }
+            piece
+        };
+        Self::collect(vocab.tokens().map(|token| (piece(token), vocab.is_eog(token))))
     }
 
     fn collect(tokens: impl Iterator<Item = (Vec<u8>, bool)>) -> Self {
@@ -28,8 +36,12 @@ impl Vocabulary {
             bytes: Vec::new(),
             ends: Vec::new(),
             eog: Vec::new(),
+            single: vec![None; 256],
         };
-        for (piece, eog) in tokens {
+        for (id, (piece, eog)) in (0..).zip(tokens) {
+            if let [byte] = *piece.as_slice() {
+                vocabulary.single[usize::from(byte)].get_or_insert(id);
+            }
             vocabulary.bytes.extend_from_slice(&piece);
             vocabulary.ends.push(vocabulary.bytes.len());
             vocabulary.eog.push(eog);
@@ -55,6 +67,11 @@ impl Vocabulary {
         let Some(&end) = self.ends.get(id) else { return &[] };
         let start = id.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.bytes[start..end]
+    }
+
+    /// The token that stands for this byte alone, if one does.
+    pub(super) fn single(&self, byte: u8) -> Option<u32> {
+        self.single[usize::from(byte)]
     }
 
     /// Whether an answer ends with this token.
@@ -84,5 +101,6 @@ mod tests {
         assert_eq!(pieces, [b"a".as_slice(), b"", b"bc", b"", b""]);
         assert!(vocabulary.is_eog(3) && !vocabulary.is_eog(2) && !vocabulary.is_eog(4));
         assert_eq!(vocabulary.len(), 4);
+        assert_eq!((vocabulary.single(b'a'), vocabulary.single(b'b')), (Some(0), None));
     }
 }

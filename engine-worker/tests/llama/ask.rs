@@ -82,12 +82,14 @@ impl Running {
 }
 
 pub(crate) async fn begin(engine: &Llama, request: GenerateRequest) -> Result<Running, Failure> {
-    let resume = request.resume.clone();
+    let (resume, entries) = (request.resume.clone(), request.entries.clone());
     let prepared = engine.prepare(request).await?;
     let journal = Journal::new(Limits::default());
-    let reader = journal.reader(0);
+    let reader = journal.reader(u32::try_from(entries.len()).unwrap());
     let cancel = CancellationToken::new();
-    let answer = Answer::new(journal.claim(1).unwrap(), cancel.clone(), prepared.prompt_tokens(), &resume, None);
+    let writer = journal.claim(1).unwrap();
+    writer.append_from(0, entries).unwrap();
+    let answer = Answer::new(writer, cancel.clone(), prepared.prompt_tokens(), &resume, None);
     prepared.begin(answer);
     Ok(Running { reader, cancel })
 }
@@ -146,6 +148,7 @@ pub(crate) fn resume(request: &ChatRequest, made: &[Entry]) -> GenerateRequest {
         epoch: 2,
         resume: points.collect(),
         position: u32::try_from(made.len()).unwrap(),
+        entries: made.to_vec(),
         ..whole(request)
     }
 }

@@ -16,7 +16,7 @@ async fn forget(engine: &Llama, seats: u32) {
 }
 
 /// Cuts the answer at every `step`-th position and lets an engine with an empty cache go on.
-async fn cut(request: &ChatRequest, step: usize) {
+pub(crate) async fn cut(request: &ChatRequest, step: usize) {
     let seats = request.n.max(1);
     let (first, second) = (engine(seats).await, engine(seats).await);
     let unbroken = comparable(ask(&first, request).await);

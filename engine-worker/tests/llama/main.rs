@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::float_cmp)]
 
 mod ask;
+mod calls;
 mod exact;
 mod run;
+mod vectors;
 mod wrong;

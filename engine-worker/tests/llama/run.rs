@@ -183,8 +183,15 @@ async fn an_answer_ends_when_the_context_is_full() {
 }
 
 #[tokio::test]
-async fn vectors_have_length_one_and_like_texts_are_near() {
-    let engine = engine(1).await;
+async fn vectors_of_the_chat_model_have_length_one_and_like_texts_are_near() {
+    let engine = load(Settings {
+        llama_seats: 1,
+        llama_context: 2048,
+        llama_threads: Some(1),
+        llama_vectors: Some("chat".into()),
+        ..Settings::default()
+    })
+    .await;
     let inputs = [
         "The cat sits on the mat.",
         "A cat is sitting on a mat.",
