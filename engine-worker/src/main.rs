@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         |command: &Command| command.process.clone().or_threads(1),
         |command, drain| async move {
             let listener = listen(&command.worker.worker_listen, "UNBROKEN_WORKER_LISTEN")?;
-            let serving = engine_worker::run(command.worker, listener, drain.clone());
+            let serving = Box::pin(engine_worker::run(command.worker, listener, drain.clone())); // its settings make it large
             drain.serve(command.process.grace, serving).await.map_err(Fault::judged)
         },
     )

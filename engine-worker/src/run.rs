@@ -85,7 +85,7 @@ pub async fn serve(engine: Arc<dyn Engine>, bounds: Bounds, listener: impl Liste
 async fn engine(settings: &Settings, drain: &Drain) -> Result<Arc<dyn Engine>, Error> {
     Ok(match settings.engine {
         #[cfg(feature = "llama")]
-        Kind::Llama => llama::Llama::load(settings.llama.clone()).await?,
+        Kind::Llama => Box::pin(llama::Llama::load(settings.llama.clone())).await?, // it fetches a model, perhaps: a large future
         Kind::Openai => openai::Openai::connect(&settings.openai, drain).await?,
         Kind::Scripted => scripted::Scripted::start(&settings.scripted, drain)?,
     })

@@ -73,9 +73,8 @@ pub(super) fn rules(family: Family, tools: &[&Tool], extent: Extent) -> Result<S
         rules.push_str(&prefixed(&arguments, &format!("t{which}-")));
         calls.push(call(family, tool, which));
     }
-    rules.push_str(&format!("call ::= {}\n", calls.join(" | ")));
-    rules.push_str(&around(family, extent));
-    Ok(rules)
+    let call = format!("call ::= {}\n", calls.join(" | "));
+    Ok([rules, call, around(family, extent)].concat())
 }
 
 /// The arguments of a call are an object, whatever else a schema might describe.

@@ -99,8 +99,6 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
-
     use super::*;
 
     #[test]
@@ -116,7 +114,7 @@ mod tests {
         let watch = Watch::default();
         let stuck: Vec<_> = (0..OVERDUE)
             .map(|_| {
-                let (release, stuck) = channel::<()>();
+                let (release, stuck) = sync_channel::<()>(1);
                 let work = move || {
                     let _ = stuck.recv();
                     Ok(())

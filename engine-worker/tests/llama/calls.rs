@@ -32,17 +32,17 @@ fn time() -> Tool {
     }
 }
 
-fn choice(mode: ToolMode, name: &str) -> Option<ToolChoice> {
-    Some(ToolChoice {
+fn choice(mode: ToolMode, name: &str) -> ToolChoice {
+    ToolChoice {
         mode: mode.into(),
         name: name.into(),
-    })
+    }
 }
 
 fn calling(request: ChatRequest, mode: ToolMode, name: &str) -> ChatRequest {
     ChatRequest {
         tools: vec![weather(), time()],
-        tool_choice: choice(mode, name),
+        tool_choice: Some(choice(mode, name)),
         ..request
     }
 }
@@ -54,15 +54,12 @@ fn calls(entries: &[Entry], choice: u32) -> Vec<ToolCallDelta> {
         let Some(Event::ToolCall(delta)) = &entry.event else {
             continue;
         };
-        match calls.get_mut(delta.index as usize) {
-            Some(call) => {
-                assert!(delta.id.is_empty() && delta.name.is_empty(), "named in its first piece only");
-                call.arguments.push_str(&delta.arguments);
-            }
-            None => {
-                assert!(!delta.id.is_empty() && !delta.name.is_empty());
-                calls.push((**delta).clone());
-            }
+        if let Some(call) = calls.get_mut(delta.index as usize) {
+            assert!(delta.id.is_empty() && delta.name.is_empty(), "named in its first piece only");
+            call.arguments.push_str(&delta.arguments);
+        } else {
+            assert!(!delta.id.is_empty() && !delta.name.is_empty());
+            calls.push((**delta).clone());
         }
     }
     calls
@@ -147,12 +144,12 @@ async fn several_functions_are_called_and_each_is_counted() {
 
 #[tokio::test]
 async fn an_answer_that_calls_goes_on_as_it_would_have() {
-    cut(&calling(greedy("What is the weather in Paris?", 120), ToolMode::Required, ""), 1).await;
+    cut(&calling(greedy("What is the weather in Paris?", 40), ToolMode::Required, ""), 2).await;
     let several = ChatRequest {
         n: 2,
-        ..calling(seeded("What is the weather in Paris?", 60, 3), ToolMode::Named, "get_weather")
+        ..calling(seeded("What is the weather in Paris?", 30, 3), ToolMode::Named, "get_weather")
     };
-    cut(&several, 3).await;
+    cut(&several, 7).await;
 }
 
 #[tokio::test]
@@ -223,7 +220,7 @@ async fn what_cannot_be_called_is_refused() {
     let engine: std::sync::Arc<Llama> = engine(1).await;
     let with = |tool: Tool, mode: ToolMode| ChatRequest {
         tools: vec![tool],
-        tool_choice: choice(mode, "get_weather"),
+        tool_choice: Some(choice(mode, "get_weather")),
         ..greedy("Hi", 4)
     };
     let schema = |parameters: &str, strict| Tool {

@@ -147,8 +147,7 @@ impl Call {
                 };
                 self.nested(c, arguments)
             }
-            (_, Role::Other) => self.go(At::Word(role)),
-            ('n', Role::Arguments) => self.go(At::Word(role)), // null
+            (_, Role::Other) | ('n', Role::Arguments) => self.go(At::Word(role)), // null is no arguments
             _ => Read::Wrong,
         }
     }
