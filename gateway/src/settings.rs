@@ -98,7 +98,7 @@ pub struct Settings {
     #[arg(long, env = "UNBROKEN_REDIS", value_name = "URL", hide_env_values = true)]
     pub redis: Option<Secret>,
     /// How long a request may wait for Redis before this gateway grants its own share of each limit instead
-    #[arg(long, env = "UNBROKEN_REDIS_TIMEOUT", default_value = "50ms", value_parser = setting::duration, value_name = "TIME")]
+    #[arg(long, env = "UNBROKEN_REDIS_TIMEOUT", default_value = "100ms", value_parser = setting::duration, value_name = "TIME")]
     pub redis_timeout: Duration,
     /// How many gateways share the limits: while Redis is away, each grants that part of them
     #[arg(long, env = "UNBROKEN_GATEWAYS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]

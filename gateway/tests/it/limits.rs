@@ -584,3 +584,10 @@ async fn a_refused_request_is_logged_without_a_word_of_it() {
     assert_eq!((turn.door.as_str(), turn.request_id.as_str()), ("completions", "r-1"));
     assert!(!format!("{turn:?}").contains("secret"));
 }
+
+#[tokio::test]
+async fn the_request_log_is_for_admins() {
+    let gateway = Gateway::before(&[]).await;
+    let refused = client::get(gateway.address, "/v1/admin/requests").await;
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (403, &json!("forbidden")));
+}

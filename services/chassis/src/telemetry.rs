@@ -27,6 +27,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// What others would log of content, whatever the filter says: every WebSocket message, at `trace`.
+const SILENCED: [&str; 2] = ["tungstenite=info", "tungstenite::protocol=info"];
+
 /// Telemetry cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -60,7 +63,10 @@ impl Telemetry {
 /// # Errors
 /// See [`Error`].
 pub fn start(service: &'static str, filter: &str, format: LogFormat) -> Result<Telemetry, Error> {
-    let filter = EnvFilter::try_new(filter)?;
+    let mut filter = EnvFilter::try_new(filter)?;
+    for silenced in SILENCED {
+        filter = filter.add_directive(silenced.parse()?);
+    }
     let json = match format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Text => false,

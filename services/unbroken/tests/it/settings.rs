@@ -43,6 +43,9 @@ async fn a_wrong_setting_exits_with_64_and_says_which() {
         ("UNBROKEN_ENGINE", "steam"),
         ("UNBROKEN_THREADS", "many"),
         ("UNBROKEN_DATABASE", "mysql://x"),
+        ("UNBROKEN_REDIS", "http://x"),
+        ("UNBROKEN_TIERS", "pro=1/2/3"),
+        ("UNBROKEN_FRONTS", "everywhere"),
     ] {
         let (code, output) = run(&[(name, value)]).await;
         assert_eq!(code, Some(64), "{name}={value}: {output}");
