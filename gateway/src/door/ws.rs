@@ -6,6 +6,8 @@
 //! lets go of its answer; one that is silent for too long is closed; when the gateway stops, each is closed with 1012 at its time
 //! ([`crate::leave`]), after the tokens that are ready, and its client resumes at another gateway.
 
+#[cfg(test)]
+mod conformance;
 mod incoming;
 mod outgoing;
 
@@ -75,14 +77,16 @@ pub(crate) async fn open(
         )
         .into_response();
     };
-    upgrade
-        .max_message_size(MESSAGE)
-        .max_frame_size(MESSAGE)
-        .on_upgrade(async move |socket| {
-            // The drain must know of the socket, to wait for it.
-            let drain = app.drain().clone();
-            let _ = drain.spawn(Socket::new(app, arrival, caller, socket).run()).await;
-        })
+    bounded(upgrade).on_upgrade(async move |socket| {
+        // The drain must know of the socket, to wait for it.
+        let drain = app.drain().clone();
+        let _ = drain.spawn(Socket::new(app, arrival, caller, socket).run()).await;
+    })
+}
+
+/// A socket within the bounds of this door.
+fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade.max_message_size(MESSAGE).max_frame_size(MESSAGE)
 }
 
 /// One socket.
