@@ -66,6 +66,28 @@ def check_pod(name, pod, known):
     return env
 
 
+def check_redis(kinds):
+    """The one workload that is not ours, where it is there: as restricted as the others, and called by gateways alone."""
+    redis = kinds.get("StatefulSet", {}).get("unbroken-redis")
+    if redis is None:
+        return
+    pod = redis["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+    security = container["securityContext"]
+    rule(pod["spec"]["securityContext"]["runAsNonRoot"] and security["readOnlyRootFilesystem"], "redis: not restricted")
+    rule(not security["allowPrivilegeEscalation"] and security["capabilities"] == {"drop": ["ALL"]}, "redis: may rise")
+    rule(selects(redis["spec"]["selector"]["matchLabels"], [pod]), "redis: its selector is not its own")
+    rule(selects(kinds["Service"]["unbroken-redis"]["spec"]["selector"], [pod]), "redis: its service selects others")
+    (ingress,) = kinds["NetworkPolicy"]["unbroken-redis"]["spec"]["ingress"]
+    (caller,) = ingress["from"]
+    gateway = kinds["Deployment"]["unbroken-gateway"]["spec"]
+    rule(selects(caller["podSelector"]["matchLabels"], [gateway["template"]]), "redis: others than gateways may call it")
+    rule([port["port"] for port in ingress["ports"]] == [container["ports"][0]["containerPort"]], "redis: the network lets in elsewhere")
+    env = {variable["name"]: variable.get("value") for variable in gateway["template"]["spec"]["containers"][0]["env"]}
+    rule("UNBROKEN_REDIS" in env, "redis: no gateway uses it")
+    rule(env.get("UNBROKEN_GATEWAYS") == str(gateway["replicas"]), "redis: UNBROKEN_GATEWAYS is not how many gateways there are")
+
+
 def check_addresses(name, env, services):
     """What a workload calls is a service of the mesh, at its port; many pods are seen one by one only behind a headless one."""
     for variable, value in env.items():
@@ -96,6 +118,7 @@ def main():
         port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
         opened = [p["port"] for ingress in policies[name]["spec"]["ingress"] for p in ingress["ports"]]
         rule(opened == [port], f"{name}: the network does not let in to its port alone")
+    check_redis(kinds)
     deny = policies["unbroken-deny"]["spec"]
     rule(deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}, "the network is not closed by default")
     for fault in faults:

@@ -15,7 +15,7 @@ if [ ! -e "$tools/ready" ]; then
 fi
 
 mkdir -p "$rendered"
-for folder in base overlays/gpu overlays/vllm; do
+for folder in base overlays/gpu overlays/vllm overlays/redis; do
     file=$rendered/$(basename "$folder").yaml
     "$tools/bin/kubectl" kustomize "k8s/$folder" >"$file"
     "$tools/bin/kubernetes-validate" --strict --quiet "$file"
