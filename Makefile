@@ -7,7 +7,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER := ccache
 endif
 TOOLS := target/tools/bin
 
-.PHONY: help run test check bench chaos mutations demo-kill format
+.PHONY: help run test check bench chaos mutations fuzz demo-kill format
 
 help: ## Says what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -66,6 +66,16 @@ chaos: ## Kills processes in the middle of answers, and checks that nobody notic
 mutations: ## Breaks the promise on purpose, one build after the other, and sees that the tests notice
 	@.ci/setup test
 	python3 services/trial/mutations.py $(ARGS)
+
+# Without a sanitizer, which stable Rust has none of: there is no unsafe code in what is fuzzed.
+FUZZ := target/cargo-fuzz/bin/cargo-fuzz run --fuzz-dir services/trial/fuzz --target-dir target/fuzz --sanitizer none
+FUZZ_SECONDS ?= 30
+
+fuzz: ## Lets libFuzzer make streams of upstreams and requests of clients (FUZZ_SECONDS=30 for each)
+	@.ci/setup fuzz
+	mkdir -p target/fuzz-corpus/upstream target/fuzz-corpus/doors
+	$(FUZZ) upstream target/fuzz-corpus/upstream engine-worker/transcripts -- -max_total_time=$(FUZZ_SECONDS) -max_len=8192
+	$(FUZZ) doors target/fuzz-corpus/doors gateway/tests/it/fuzzed -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
 
 demo-kill: ## An answer of the real model, and a kill -9 of the worker that is writing it
 	@.ci/setup build

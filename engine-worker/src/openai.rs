@@ -36,6 +36,7 @@ use crate::{
 pub use continuation::Continues;
 use continuation::Made;
 pub use dialect::Dialect;
+pub use hearing::understand;
 use relay::{Call, Clocks};
 pub use settings::{Secret, Settings};
 use upstream::Upstream;

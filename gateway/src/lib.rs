@@ -64,9 +64,17 @@ pub async fn run(settings: Settings, listener: impl Listener, drain: Drain) -> R
         connections: settings.connections,
         settle: settings.settle(),
     };
-    let routes = app::routes(app::App::new(settings, drain.clone())?)?;
+    let routes = routes(settings, drain.clone())?;
     chassis::http::serve(listener, service(routes), limits, drain).await;
     Ok(())
+}
+
+/// All doors, without a listener: for who serves them otherwise, as the fuzzing does.
+///
+/// # Errors
+/// A setting is wrong.
+pub fn routes(settings: Settings, drain: Drain) -> Result<axum::Router, Error> {
+    app::routes(app::App::new(settings, drain)?)
 }
 
 /// The routes as hyper calls them: with its own kind of body.

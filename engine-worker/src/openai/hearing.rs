@@ -1,7 +1,7 @@
 //! Bytes of a server's stream in, entries of a journal out: cut into events, and understood in the server's dialect. Pure, and the same
 //! however the bytes are cut into reads.
 
-use proto::v1::{Failure, Reason};
+use proto::v1::{ChoiceEnd, Entry, Failure, Reason};
 
 use super::{
     dialect::{Dialect, Interpreter},
@@ -43,6 +43,18 @@ impl Hearing {
         outcome?;
         fed.map_err(|_| Failure::new(Reason::Upstream, "the server behind this worker sent an event without an end"))
     }
+}
+
+/// What a whole stream says: its entries, and how its choices end. For who has the bytes of one, as the fuzzing does.
+pub fn understand<'a>(
+    dialect: Dialect,
+    choices: u32,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<Entry>, Result<Vec<ChoiceEnd>, Failure>) {
+    let mut hearing = Hearing::new(dialect, choices);
+    let heard = pieces.into_iter().try_for_each(|piece| hearing.feed(piece));
+    let ends = heard.and_then(|()| hearing.told.ends());
+    (hearing.told.entries, ends)
 }
 
 #[cfg(test)]

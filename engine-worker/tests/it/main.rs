@@ -13,6 +13,7 @@ mod ending;
 mod epochs;
 mod exchange;
 mod faults;
+mod fuzzed;
 mod harness;
 mod log;
 mod reading;

@@ -19,6 +19,7 @@ mod connections;
 mod conversations;
 mod documented;
 mod draining;
+mod fuzzed;
 mod golden;
 mod idempotency;
 mod limits;
