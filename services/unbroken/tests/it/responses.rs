@@ -52,7 +52,7 @@ fn text(events: &[Event]) -> (String, String) {
         let data = data(event);
         assert_eq!(data["sequence_number"], number, "{data}");
         assert_eq!(event.name.as_deref(), data["type"].as_str());
-        last = data["type"].as_str().unwrap().to_owned();
+        data["type"].as_str().unwrap().clone_into(&mut last);
         if last == "response.output_text.delta" {
             said.push_str(data["delta"].as_str().unwrap());
         }
