@@ -3,7 +3,9 @@
 #
 #   docker build -t unbroken:0.1.0 .                                         # the mesh, without a model
 #   docker build -t unbroken-with-model:0.1.0 --target with-model .          # and with the small default model
-#   docker run --rm -p 8080:8080 -e UNBROKEN_HTTP=0.0.0.0:8080 unbroken-with-model:0.1.0
+#   docker run --rm -p 127.0.0.1:8080:8080 -e UNBROKEN_HTTP=0.0.0.0:8080 -e UNBROKEN_AUTH=off unbroken-with-model:0.1.0
+#
+# Without UNBROKEN_AUTH=off a key is needed: docker exec … unbroken keys create --user me
 #
 # On GPUs: --build-arg FEATURES=dynamic-backends,cuda --build-arg BUILDER=… with an image that has Rust, and CUDA's nvcc and libraries, on
 # Debian 12 or what is compatible with it.

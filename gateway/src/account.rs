@@ -15,13 +15,10 @@ use crate::{
     failure::Refusal,
     identity::Caller,
     limits::Grant,
-    metrics::{ByError, ByModel, ByStatus, ByType, Metrics, TokenCounter},
+    metrics::{ByError, ByModel, ByStatus, ByType, Metrics, TokenCounter, UNKNOWN},
     refusals::Refusals,
     stack::Arrival,
 };
-
-/// The label of a model that no router knows.
-const UNKNOWN: &str = "unknown";
 
 /// What is known of a request so far.
 #[derive(Debug)]

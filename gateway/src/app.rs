@@ -16,9 +16,9 @@ use crate::{
     door::{
         cancel, chat, completions,
         conversations::{self, openai},
-        docs, embeddings, health, messages, models, page, requests,
+        docs, embeddings, health, keys, messages, models, page, requests,
         responses::{self, retrieve},
-        simple, text, ws,
+        simple, text, tickets, ws,
     },
     failure::Refusal,
     identity::Identity,
@@ -45,12 +45,13 @@ struct Inner {
 }
 
 impl App {
-    /// Begins to connect to the routers.
+    /// Begins to connect to the routers. `here`: only this machine can reach the gateway.
     ///
     /// # Errors
     /// A setting is wrong.
-    pub(crate) fn new(settings: Settings, drain: Drain) -> Result<Self, Error> {
+    pub(crate) fn new(settings: Settings, here: bool, drain: Drain) -> Result<Self, Error> {
         let clients = Clients::new(&settings, &drain)?;
+        let identity = Identity::new(&settings.identity, here, clients.store(), &drain)?;
         let metrics = Arc::new(Metrics::new());
         let limits = Limits::start(&settings, &clients, &metrics, &drain)?;
         let (refusals, told) = Refusals::new(&metrics);
@@ -58,7 +59,7 @@ impl App {
         Ok(Self(Arc::new(Inner {
             settings,
             clients,
-            identity: Identity::off(),
+            identity,
             limits,
             refusals,
             metrics,
@@ -123,6 +124,9 @@ fn doors() -> OpenApiRouter<App> {
         .routes(routes!(openai::read, openai::update, openai::delete))
         .routes(routes!(openai::list_items, openai::add_items))
         .routes(routes!(openai::read_item, openai::delete_item))
+        .routes(routes!(tickets::create))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
 }
 
 /// These are everybody's: they tell nothing of any principal.

@@ -15,14 +15,14 @@ use crate::{
     event_id::EventId,
     failure::Refusal,
     idempotency::{Key, fingerprint},
-    identity::Caller,
+    identity::{Caller, credential::STREAM_TOKEN},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const RESUME: HeaderName = HeaderName::from_static("x-unbroken-resume");
 /// Their names in the query.
-const PARAMETERS: [&str; 3] = ["last_event_id", "idempotency_key", "resumable"];
+const PARAMETERS: [&str; 4] = ["last_event_id", "idempotency_key", "resumable", STREAM_TOKEN];
 
 /// Whether, and from where, a client comes back.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Comeback {
     /// # Errors
     /// One of them cannot be read.
     pub(crate) fn of(headers: &HeaderMap, query: &Query) -> Result<Self, Refusal> {
-        let [last, key, resumable] = PARAMETERS;
+        let [last, key, resumable, _] = PARAMETERS;
         let last = match text(headers, LAST_EVENT_ID).or(query.text(last).map(str::as_bytes)) {
             None => None,
             Some(id) => Some(event_id(id)?),

@@ -10,6 +10,7 @@ pub(crate) mod conversations;
 pub(crate) mod docs;
 pub(crate) mod embeddings;
 pub(crate) mod health;
+pub(crate) mod keys;
 pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod page;
@@ -17,6 +18,7 @@ pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod simple;
 pub(crate) mod text;
+pub(crate) mod tickets;
 mod whole;
 pub(crate) mod ws;
 
@@ -75,6 +77,7 @@ fn stream<P: Projection>(app: &App, account: Account, opened: Opened, ids: bool,
 /// its beginning.
 async fn begin(app: &App, account: &mut Account, mut request: ChatRequest) -> Result<Answer, Refusal> {
     account.sign(&mut request);
+    account.caller().may_start(&request)?;
     account.ask_leave(app, &mut request).await?;
     start(app, account, request).await
 }
@@ -103,6 +106,7 @@ async fn resume(app: &App, account: &mut Account, stream_id: &str, next: u32) ->
     if !is_stream_id(stream_id) {
         return Err(Refusal::invalid("stream_id", "stream_id is not the name of an answer"));
     }
+    account.caller().may_read(stream_id)?;
     let place = Place {
         stream_id: stream_id.to_owned(),
         principal: Some(account.caller().principal().clone()),

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use proto::v1::{Failure, Reason};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -111,7 +111,7 @@ impl Refusal {
     }
 
     /// After how many seconds it is worth trying again.
-    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+    fn retry_after_seconds(&self) -> Option<u64> {
         let wait = self.0.retry_after?.as_millis().div_ceil(1000).max(1);
         u64::try_from(wait).ok()
     }
@@ -119,6 +119,22 @@ impl Refusal {
     /// A stable word for the reason.
     pub(crate) fn code(&self) -> &'static str {
         self.0.code
+    }
+
+    /// The headers that belong to the status, for whichever body: `Retry-After`, and for 401 and 403 what would be taken
+    /// (<https://www.rfc-editor.org/rfc/rfc6750#section-3>).
+    pub(crate) fn dress(&self, response: &mut Response) {
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        let challenge = match (self.0.status, self.0.code) {
+            (StatusCode::UNAUTHORIZED, "missing_credentials") => "Bearer realm=\"unbroken\"",
+            (StatusCode::UNAUTHORIZED, _) => "Bearer realm=\"unbroken\", error=\"invalid_token\"",
+            (StatusCode::FORBIDDEN, "forbidden") => "Bearer realm=\"unbroken\", error=\"insufficient_scope\"",
+            _ => return,
+        };
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
 
     /// What the client is told, as in the body's `error`.
@@ -197,9 +213,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = json!(Body { error: self.error() }).to_string();
         let mut response = (self.0.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
-        if let Some(seconds) = self.retry_after_seconds() {
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-        }
+        self.dress(&mut response);
         response.extensions_mut().insert(self);
         response
     }

@@ -17,12 +17,13 @@ mod event_id;
 mod failure;
 mod front;
 mod idempotency;
-mod identity;
+pub mod identity;
 mod json;
 mod leave;
 mod limits;
 mod metrics;
 mod openapi;
+mod origin;
 mod refusals;
 mod settings;
 mod sse;
@@ -36,6 +37,9 @@ pub use settings::Settings;
 /// Why a gateway cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Nobody's identity can be judged.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
     /// The address of a router or of the store is not one.
     #[error("UNBROKEN_ROUTERS or UNBROKEN_STORE: {0}")]
     Address(#[from] chassis::channel::Error),
@@ -64,17 +68,39 @@ pub async fn run(settings: Settings, listener: impl Listener, drain: Drain) -> R
         connections: settings.connections,
         settle: settings.settle(),
     };
-    let routes = routes(settings, drain.clone())?;
+    let app = app::App::new(settings, listener.is_local(), drain.clone())?;
+    say_who_is_asked(&app, &listener);
+    let routes = app::routes(app)?;
     chassis::http::serve(listener, service(routes), limits, drain).await;
     Ok(())
 }
 
-/// All doors, without a listener: for who serves them otherwise, as the fuzzing does.
+/// Whoever lets everybody in should know.
+fn say_who_is_asked(app: &app::App, listener: &impl Listener) {
+    let address = listener.address();
+    match (app.identity().is_asked(), listener.is_local()) {
+        (true, _) => tracing::info!(address, "UNBROKEN_AUTH is on: a request needs an API key or a token"),
+        (false, true) => {
+            tracing::warn!(
+                address,
+                "UNBROKEN_AUTH is off: whoever is on this machine is served, all as the same anonymous user"
+            );
+        }
+        (false, false) => {
+            tracing::warn!(
+                address,
+                "UNBROKEN_AUTH is off, and others can reach this gateway: EVERYBODY is served, all as the same anonymous user"
+            );
+        }
+    }
+}
+
+/// All doors, without a listener: for who serves them otherwise, as the fuzzing does, on this machine.
 ///
 /// # Errors
 /// A setting is wrong.
 pub fn routes(settings: Settings, drain: Drain) -> Result<axum::Router, Error> {
-    app::routes(app::App::new(settings, drain)?)
+    app::routes(app::App::new(settings, true, drain)?)
 }
 
 /// The routes as hyper calls them: with its own kind of body.

@@ -21,6 +21,9 @@ const DURATION: [f64; 16] = [
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68,
 ];
 
+/// The label of a model that no router knows.
+pub(crate) const UNKNOWN: &str = "unknown";
+
 type Families<K, M> = Family<K, M, fn() -> M>;
 
 /// All that is counted.
@@ -173,6 +176,15 @@ impl Metrics {
             "Refused requests that were too many for the request log",
             self.refusals_unlogged.clone(),
         );
+    }
+
+    /// A request was refused before its model was known.
+    pub(crate) fn refused(&self, code: &'static str) {
+        let series = ByError {
+            model: UNKNOWN.to_owned(),
+            error_type: code,
+        };
+        self.errors.get_or_create(&series).inc();
     }
 
     /// Everything in the text format of OpenMetrics.

@@ -9,6 +9,7 @@ use utoipa::{
     openapi::{
         ContentBuilder, ObjectBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Type,
         path::{Parameter, ParameterBuilder, ParameterIn},
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
 
@@ -22,6 +23,8 @@ pub(crate) const ANTHROPIC: &str = "Anthropic";
 pub(crate) const SIMPLE: &str = "Simple";
 /// What is kept.
 pub(crate) const CONVERSATIONS: &str = "Conversations";
+/// Who may.
+pub(crate) const IDENTITY: &str = "Identity";
 /// For who runs it.
 pub(crate) const OPERATORS: &str = "Operators";
 
@@ -36,6 +39,7 @@ pub(crate) const OPERATORS: &str = "Operators";
         (name = ANTHROPIC, description = "As Anthropic's SDKs expect it: set their base URL to `/` here."),
         (name = SIMPLE, description = "For curl, browsers and programs of three lines."),
         (name = CONVERSATIONS, description = "What was said, and by whom: a chat joins one by its `conversation_id`."),
+        (name = IDENTITY, description = "Keys, and tickets for browsers."),
         (name = OPERATORS, description = "How it is."),
     ),
     components(schemas(failure::Body<'_>, messages::ErrorBody<'_>)),
@@ -44,8 +48,21 @@ struct Base;
 
 /// The document without a door.
 pub(crate) fn base() -> utoipa::openapi::OpenApi {
-    Base::openapi()
+    let mut document = Base::openapi();
+    let components = document.components.get_or_insert_default();
+    let bearer = Http::new(HttpAuthScheme::Bearer);
+    components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
+    components.add_security_scheme(HEADER, SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key"))));
+    // Without one, too: where `UNBROKEN_AUTH` is off.
+    let none: [&str; 0] = [];
+    let one = |name: &str| SecurityRequirement::new(name, none);
+    document.security = Some(vec![one(BEARER), one(HEADER), SecurityRequirement::default()]);
+    document
 }
+
+/// The two ways to send an API key or a token.
+const BEARER: &str = "bearer";
+const HEADER: &str = "x-api-key";
 
 /// The document of these doors, as it is served.
 pub(crate) fn document(mut document: utoipa::openapi::OpenApi) -> Vec<u8> {
@@ -57,9 +74,14 @@ pub(crate) fn document(mut document: utoipa::openapi::OpenApi) -> Vec<u8> {
     serde_json::to_vec(&document).unwrap_or_default()
 }
 
-/// The statuses with which the mesh refuses: those of [`failure::status`].
-pub(crate) const MESH: [(u16, &str); 9] = [
+/// The statuses with which the mesh refuses: those of [`failure::status`], and of [`crate::identity`].
+pub(crate) const MESH: [(u16, &str); 11] = [
     (400, "The request is wrong: `param` names the field."),
+    (
+        401,
+        "An API key or a token is needed, or this one is not good: see `WWW-Authenticate`.",
+    ),
+    (403, "This key or token may not do this."),
     (404, "There is no such model, answer or conversation, or it is not yours."),
     (409, "It was cancelled, or is in use for something else."),
     (410, "It was there, and its time has passed."),

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::{
     front::Range,
+    identity,
     limits::{Mode, Tiers},
 };
 
@@ -15,6 +16,9 @@ use crate::{
 #[command(next_help_heading = "Gateway")]
 #[group(skip)]
 pub struct Settings {
+    /// Whom to let in.
+    #[command(flatten)]
+    pub identity: identity::Settings,
     /// Where to serve HTTP
     #[arg(long, env = "UNBROKEN_HTTP", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
     pub http: String,
@@ -71,7 +75,7 @@ pub struct Settings {
     /// How often a WebSocket is asked whether it still lives; silent for twice as long, it is closed
     #[arg(long, env = "UNBROKEN_WS_PING", default_value = "15s", value_parser = setting::duration, value_name = "TIME")]
     pub ws_ping: Duration,
-    /// Web pages that may call from elsewhere, separated by commas, as https://chat.example.com; * is any. Empty: none
+    /// Web pages that may call from elsewhere, also by WebSocket, separated by commas, as https://chat.example.com; * is any. Empty: none
     #[arg(
         long,
         env = "UNBROKEN_CORS_ORIGINS",

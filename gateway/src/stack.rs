@@ -15,10 +15,16 @@ use chassis::{http::Peer, trace};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 use tokio::time::Instant;
-use tower_http::cors::{Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use tracing::{Instrument as _, Span, info_span};
 
-use crate::{app::App, failure::Refusal, front, limits};
+use crate::{
+    app::App,
+    failure::Refusal,
+    front,
+    identity::{Asking, Caller},
+    limits,
+};
 
 /// The header that carries a request's id in both directions.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -91,15 +97,34 @@ pub(crate) async fn receive(mut request: Request, next: Next) -> Response {
 }
 
 /// Judges who asks, and tells the door.
-pub(crate) async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
-    let caller = match front::vouched(&app.settings().fronts, peer, request.headers()) {
-        Ok(None) => app.identity().judge(),
-        Ok(Some(vouched)) => app.identity().judge().speaking_for(vouched),
-        Err(refusal) => return refusal.into_response(),
+pub(crate) async fn identify(State(app): State<App>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match judge(&app, &parts).await {
+        Ok(caller) => {
+            parts.extensions.insert(caller);
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(refusal) => {
+            app.metrics().refused(refusal.code());
+            refusal.into_response()
+        }
+    }
+}
+
+/// Who asks; behind a trusted front, for whom it speaks.
+async fn judge(app: &App, parts: &Parts) -> Result<Caller, Refusal> {
+    let asking = Asking {
+        method: &parts.method,
+        route: parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str),
+        uri: &parts.uri,
+        headers: &parts.headers,
     };
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    let caller = app.identity().judge(asking).await?;
+    let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0);
+    Ok(match front::vouched(&app.settings().fronts, peer, &parts.headers)? {
+        None => caller,
+        Some(vouched) => caller.speaking_for(vouched),
+    })
 }
 
 /// The caller's id if it is short and plain, else a fresh one.
@@ -130,7 +155,8 @@ pub(crate) fn cors(origins: &[String]) -> Result<Option<CorsLayer>, String> {
     }
     let layer = CorsLayer::new()
         .allow_methods(Any)
-        .allow_headers(Any)
+        // Not any, by a star: that would leave out Authorization (https://fetch.spec.whatwg.org/#cors-non-wildcard-request-header-name).
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(
             [REQUEST_ID, STREAM_ID, http::header::RETRY_AFTER]
                 .into_iter()

@@ -5,6 +5,9 @@
 //! `{"type": "done", "finish_reason", "usage"}`, or `{"type": "cancelled"}`, or `{"type": "error", "error": {…}}`. A socket that has gone
 //! lets go of its answer; one that is silent for too long is closed; when the gateway stops, each is closed with 1012 at its time
 //! ([`crate::leave`]), after the tokens that are ready, and its client resumes at another gateway.
+//!
+//! A browser offers two subprotocols, `unbroken.v1` and `ticket.<ticket>`, where a key is asked for. Whether that is still good is
+//! looked at again with each turn.
 
 #[cfg(test)]
 mod conformance;
@@ -21,7 +24,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use proto::v1::Entry;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -32,8 +35,8 @@ use crate::{
     account::Account,
     app::App,
     failure::{Body, Refusal},
-    identity::Caller,
-    leave, openapi,
+    identity::{Caller, credential::PROTOCOL},
+    leave, openapi, origin,
     stack::Arrival,
     turn::Answer,
 };
@@ -49,7 +52,7 @@ const COME_BACK: (u16, &str) = (RESTART, "the gateway restarts: connect again, a
 /// "The message is not of a kind that can be taken."
 const UNSUPPORTED: u16 = 1003;
 
-/// Chats over a WebSocket, several turns on one socket.
+/// Chats over a WebSocket, several turns on one socket. A browser offers the subprotocols that `POST /v1/tickets` gives.
 ///
 /// In: `{"prompt": "…"}`, `{"type": "cancel"}`, `{"type": "resume", "stream_id": "…", "after": N}`. Out: `token` for each entry, then `done`,
 /// `cancelled` or `error`.
@@ -60,6 +63,10 @@ const UNSUPPORTED: u16 = 1003;
     tag = openapi::SIMPLE,
     responses(
         (status = SWITCHING_PROTOCOLS, description = "It speaks WebSocket from here on."),
+        (status = BAD_REQUEST, description = "There is a key in the address.", body = Body<'_>),
+        (status = UNAUTHORIZED, description = "A key or a ticket is needed, or this one is not good.", body = Body<'_>),
+        (status = FORBIDDEN, description = "This web page may not.", body = Body<'_>),
+        (status = SERVICE_UNAVAILABLE, description = "A key or a ticket cannot be checked now.", body = Body<'_>),
         (status = UPGRADE_REQUIRED, description = "The request is none for a WebSocket.", body = Body<'_>),
     ),
 )]
@@ -67,8 +74,17 @@ pub(crate) async fn open(
     State(app): State<App>,
     arrival: Arrival,
     caller: Caller,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Response {
+    if !origin::may_open(&headers, &app.settings().cors_origins, app.identity().is_asked()) {
+        return Refusal::new(
+            StatusCode::FORBIDDEN,
+            "origin_not_allowed",
+            "this web page may not open a WebSocket here; the operator allows its origin with UNBROKEN_CORS_ORIGINS",
+        )
+        .into_response();
+    }
     let Ok(upgrade) = upgrade else {
         return Refusal::new(
             StatusCode::UPGRADE_REQUIRED,
@@ -77,7 +93,7 @@ pub(crate) async fn open(
         )
         .into_response();
     };
-    bounded(upgrade).on_upgrade(async move |socket| {
+    bounded(upgrade).protocols([PROTOCOL]).on_upgrade(async move |socket| {
         // The drain must know of the socket, to wait for it.
         let drain = app.drain().clone();
         let _ = drain.spawn(Socket::new(app, arrival, caller, socket).run()).await;
@@ -225,6 +241,7 @@ impl Socket {
         let told = matches!(incoming, Incoming::Resume(..));
         let begun = {
             let admission = async {
+                self.app.identity().again(&self.caller).await?;
                 match incoming {
                     Incoming::Chat(request) => super::begin(&self.app, &mut account, *request).await.map(Some),
                     Incoming::Resume(stream_id, next) => super::resume(&self.app, &mut account, &stream_id, next).await,

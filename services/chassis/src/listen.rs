@@ -33,6 +33,9 @@ pub trait Listener: Send + Sync + 'static {
     /// Where it listens, for logs.
     fn address(&self) -> String;
 
+    /// Whether only this machine can reach it.
+    fn is_local(&self) -> bool;
+
     /// Waits for the next one.
     fn connection(&self) -> impl Future<Output = Self::Connection> + Send;
 }
@@ -42,6 +45,10 @@ impl Listener for TcpListener {
 
     fn address(&self) -> String {
         self.local_addr().map(|address| address.to_string()).unwrap_or_default()
+    }
+
+    fn is_local(&self) -> bool {
+        self.local_addr().is_ok_and(|address| address.ip().is_loopback())
     }
 
     async fn connection(&self) -> TcpStream {

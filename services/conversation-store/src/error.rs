@@ -35,6 +35,9 @@ pub enum Error {
     /// The tables cannot be brought up to date.
     #[error("the tables cannot be brought up to date")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// The tables cannot be kept apart.
+    #[error("the rows of the principals cannot be kept apart (row-level security)")]
+    Isolate(#[source] sqlx::Error),
     /// The listener cannot serve.
     #[error(transparent)]
     Serve(#[from] chassis::grpc::Error),
@@ -42,7 +45,10 @@ pub enum Error {
 
 impl chassis::process::Fault for Error {
     fn is_of_setting(&self) -> bool {
-        matches!(self, Self::Address(_) | Self::NoHome | Self::Open { .. } | Self::Refused(_))
+        matches!(
+            self,
+            Self::Address(_) | Self::NoHome | Self::Open { .. } | Self::Refused(_) | Self::Isolate(_)
+        )
     }
 }
 

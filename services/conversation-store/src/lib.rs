@@ -20,7 +20,7 @@ use proto::v1::conversation_service_server::ConversationServiceServer;
 use tokio::net::TcpListener;
 
 pub use error::Error;
-pub use settings::{Address, Settings};
+pub use settings::{Address, Settings, data_dir};
 
 use crate::{service::Conversations, store::Store};
 

@@ -1,7 +1,9 @@
 //! Whose data a statement may touch. Every statement takes [`Params`], and those come from a [`Scope`], which binds the
-//! principal as `$1` (tenant) and `$2` (user), or from [`Params::of_the_mesh`], for the few that serve no principal.
+//! principal as `$1` (tenant) and `$2` (user), from [`Params::of_the_mesh`], for the few that serve no principal, or from
+//! [`Params::of_nobody`], for tables where no principal has anything.
 //!
-//! The contract tests hold every call against it; nothing else in the crate builds parameters.
+//! A statement runs on behalf of whom its parameters say. PostgreSQL is told so, and shows it no other rows
+//! ([`isolation`](crate::database)). The contract tests hold every call against it; nothing else in the crate builds parameters.
 
 use proto::v1::Principal;
 
@@ -23,9 +25,23 @@ pub(crate) enum Value<'a> {
     Blob(&'a [u8]),
 }
 
+/// On whose behalf a statement runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose<'a> {
+    /// Of this principal, whose rows it sees.
+    Principal(&'a Scope),
+    /// Of the mesh: it sees every row.
+    Mesh,
+    /// Of nobody: it sees no row that is anybody's.
+    Nobody,
+}
+
 /// What a statement binds, from `$1` on.
 #[derive(Debug)]
-pub(crate) struct Params<'a>(Vec<Value<'a>>);
+pub(crate) struct Params<'a> {
+    whose: Whose<'a>,
+    values: Vec<Value<'a>>,
+}
 
 impl Scope {
     /// The principal's scope. Nobody is the anonymous principal of the default tenant. Whether the names are well formed is
@@ -36,6 +52,11 @@ impl Scope {
             tenant: principal.tenant,
             user: principal.user_id,
         }
+    }
+
+    /// Its user.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
     }
 
     /// Its tenant.
@@ -49,19 +70,39 @@ impl Scope {
         values.push(Value::Text(&self.tenant));
         values.push(Value::Text(&self.user));
         values.extend(rest);
-        Params(values)
+        Params {
+            whose: Whose::Principal(self),
+            values,
+        }
     }
 }
 
 impl<'a> Params<'a> {
-    /// For statements that serve the mesh and no principal: claims, retention, an operator's lists, and batches, whose rows name their principals.
+    /// For statements that serve the mesh and no principal: keys, orphans, retention, an operator's lists, and batches, whose rows name
+    /// their principals.
     pub(crate) fn of_the_mesh<const N: usize>(values: [Value<'a>; N]) -> Self {
-        Self(values.to_vec())
+        Self {
+            whose: Whose::Mesh,
+            values: values.to_vec(),
+        }
+    }
+
+    /// For statements on tables that hold nothing of any principal's: claims, and tickets that were taken.
+    pub(crate) fn of_nobody<const N: usize>(values: [Value<'a>; N]) -> Self {
+        Self {
+            whose: Whose::Nobody,
+            values: values.to_vec(),
+        }
+    }
+
+    /// On whose behalf.
+    pub(crate) fn whose(&self) -> Whose<'a> {
+        self.whose
     }
 
     /// Them, in order.
     pub(crate) fn values(&self) -> &[Value<'a>] {
-        &self.0
+        &self.values
     }
 }
 

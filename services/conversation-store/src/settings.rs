@@ -75,7 +75,7 @@ impl Settings {
     /// What to open.
     pub(crate) fn target(&self) -> Result<Target, Error> {
         let Some(Address(address)) = self.database.as_ref().filter(|address| !address.0.is_empty()) else {
-            return Ok(Target::Sqlite(self.folder()?.join(FILE)));
+            return Ok(Target::Sqlite(data_dir(self.data_dir.clone())?.join(FILE)));
         };
         match address.split_once("://") {
             Some(("sqlite", "" | ":memory:")) => Err(Error::Address("it names no file".to_owned())),
@@ -90,14 +90,18 @@ impl Settings {
             _ => Err(Error::Address("`://` is missing".to_owned())),
         }
     }
+}
 
-    fn folder(&self) -> Result<PathBuf, Error> {
-        match &self.data_dir {
-            Some(folder) => Ok(folder.clone()),
-            None => ProjectDirs::from("", "", "unbroken")
-                .map(|places| places.data_dir().to_owned())
-                .ok_or(Error::NoHome),
-        }
+/// The folder where data is kept: the one of the setting, else the user's own.
+///
+/// # Errors
+/// There is neither.
+pub fn data_dir(setting: Option<PathBuf>) -> Result<PathBuf, Error> {
+    match setting {
+        Some(folder) => Ok(folder),
+        None => ProjectDirs::from("", "", "unbroken")
+            .map(|places| places.data_dir().to_owned())
+            .ok_or(Error::NoHome),
     }
 }
 

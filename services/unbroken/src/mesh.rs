@@ -1,8 +1,13 @@
 //! Starts the four services, and stops them from the edge inwards.
 
-use std::{error::Error, future::Future, time::Duration};
+use std::{error::Error, future::Future, path::PathBuf, time::Duration};
 
-use chassis::{channel, drain::Drain, listen::listen, process::Fault};
+use chassis::{
+    channel,
+    drain::Drain,
+    listen::{Listener as _, listen},
+    process::Fault,
+};
 use proto::v1::{WatchStatusRequest, WorkerState, chat_service_client::ChatServiceClient};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
@@ -10,12 +15,15 @@ use crate::{Settings, banner};
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
+/// The name of its file.
+const KEY_SECRET: &str = "key-secret";
 /// How long to wait before asking again whether the mesh is ready.
 const READY_POLL: Duration = Duration::from_millis(200);
 
 /// Runs the mesh until it has drained.
 pub(crate) async fn run(settings: Settings, drain: Drain) -> Outcome {
     let Settings {
+        command: _,
         process,
         mut gateway,
         mut router,
@@ -28,6 +36,10 @@ pub(crate) async fn run(settings: Settings, drain: Drain) -> Outcome {
     let engine = listen(&worker.worker_listen, "UNBROKEN_WORKER_LISTEN")?;
     let history = listen(&store.store_listen, "UNBROKEN_STORE_LISTEN")?;
     gateway = gateway.or_alone();
+    let asks = gateway.identity.asks(http.is_local());
+    if asks && gateway.identity.keys.key_secret_file.is_none() {
+        gateway.identity.keys.key_secret_file = Some(key_secret_file(store.data_dir.clone())?);
+    }
     gateway.routers = vec![address(&grpc)?];
     gateway.gateway_store = address(&history)?;
     router.workers = vec![address(&engine)?];
@@ -59,7 +71,7 @@ pub(crate) async fn run(settings: Settings, drain: Drain) -> Outcome {
     tokio::select! {
         () = drain.draining() => {}
         () = ready(&at_grpc) => {
-            banner::print(&at_http, &at_grpc);
+            banner::print(&at_http, &at_grpc, asks);
             drain.draining().await;
         }
     }
@@ -70,6 +82,13 @@ pub(crate) async fn run(settings: Settings, drain: Drain) -> Outcome {
         outcome = outcome.and(service.await?);
     }
     outcome
+}
+
+/// Where the secret of API keys is kept unless a setting says otherwise: beside the conversations.
+pub(crate) fn key_secret_file(data_dir: Option<PathBuf>) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
+    conversation_store::data_dir(data_dir)
+        .map(|folder| folder.join(KEY_SECRET))
+        .map_err(Fault::judged)
 }
 
 /// A service under its own drain. One that ends by itself takes the whole process with it.

@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema, openapi::RefOr};
 
@@ -71,9 +71,7 @@ fn refused(refusal: &Refusal, request_id: &str) -> Response {
         ..error(status, refusal.message())
     };
     let mut response = (status, Json(body)).into_response();
-    if let Some(seconds) = refusal.retry_after_seconds() {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-    }
+    refusal.dress(&mut response);
     response
 }
 

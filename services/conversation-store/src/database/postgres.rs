@@ -1,4 +1,7 @@
-//! PostgreSQL, for many stores and routers. Called by [`open`](super::open).
+//! PostgreSQL, for many stores and routers. Called by [`open`](super::open). That it shows each statement the rows of its principal only
+//! is in [`isolation`].
+
+mod isolation;
 
 use std::time::Duration;
 
@@ -11,10 +14,11 @@ use sqlx::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
+use self::isolation::Becoming;
 use super::{Database, Row, Session, batch};
 use crate::{
     error::{Error, Fault},
-    scope::{Params, Value},
+    scope::{Params, Value, Whose},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -46,11 +50,23 @@ impl Postgres {
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+        // The tables are their owner's; whoever uses them afterwards may be somebody who can do less.
+        let owner = PgPoolOptions::new().max_connections(1).connect_lazy_with(options.clone());
+        MIGRATIONS.run(&owner).await.map_err(Error::Migrate)?;
+        owner.close().await;
+        let role = isolation::prepare(&options).await.map_err(Error::Isolate)?;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    match role {
+                        Some(role) => isolation::take(connection, role).await,
+                        None => Ok(()),
+                    }
+                })
+            })
             .connect_lazy_with(options);
-        MIGRATIONS.run(&pool).await.map_err(Error::Migrate)?;
         Ok(Self(pool))
     }
 }
@@ -66,11 +82,11 @@ async fn try_once(options: &PgConnectOptions) -> Result<(), sqlx::Error> {
 #[async_trait]
 impl Database for Postgres {
     async fn read(&self) -> Result<Box<dyn Session>, Fault> {
-        Ok(Box::new(self.0.begin_with("BEGIN READ ONLY").await?))
+        Ok(Box::new(Isolated::new(self.0.begin_with("BEGIN READ ONLY").await?)))
     }
 
     async fn write(&self) -> Result<Box<dyn Session>, Fault> {
-        Ok(Box::new(self.0.begin().await?))
+        Ok(Box::new(Isolated::new(self.0.begin().await?)))
     }
 
     fn batch(&self) -> &'static batch::Batch {
@@ -82,19 +98,47 @@ impl Database for Postgres {
     }
 }
 
+/// A transaction, and on whose behalf it runs.
+struct Isolated {
+    transaction: Transaction<'static, sqlx::Postgres>,
+    becoming: Becoming,
+}
+
+impl Isolated {
+    fn new(transaction: Transaction<'static, sqlx::Postgres>) -> Self {
+        Self {
+            transaction,
+            becoming: Becoming::default(),
+        }
+    }
+
+    /// Runs on behalf of this one from now on.
+    async fn become_of(&mut self, whose: Whose<'_>) -> Result<(), Fault> {
+        if self.becoming.needs(whose) {
+            let [kind, tenant, user] = isolation::settings(whose);
+            let query = sqlx::query(isolation::BECOME).bind(kind).bind(tenant).bind(user);
+            query.execute(&mut *self.transaction).await?;
+            self.becoming.set(whose);
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
-impl Session for Transaction<'static, sqlx::Postgres> {
+impl Session for Isolated {
     async fn rows(&mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, Fault> {
-        let rows = bound(sql, &params).fetch_all(&mut **self).await?;
+        self.become_of(params.whose()).await?;
+        let rows = bound(sql, &params).fetch_all(&mut *self.transaction).await?;
         Ok(rows.into_iter().map(Row::Postgres).collect())
     }
 
     async fn run(&mut self, sql: &'static str, params: Params<'_>) -> Result<u64, Fault> {
-        Ok(bound(sql, &params).execute(&mut **self).await?.rows_affected())
+        self.become_of(params.whose()).await?;
+        Ok(bound(sql, &params).execute(&mut *self.transaction).await?.rows_affected())
     }
 
     async fn commit(self: Box<Self>) -> Result<(), Fault> {
-        Ok((*self).commit().await?)
+        Ok(self.transaction.commit().await?)
     }
 }
 

@@ -52,7 +52,7 @@ impl Store {
         let mut taken = session
             .run(
                 "UPDATE claims SET epoch = $2, owner = $3, claimed_ms = $4 WHERE stream_id = $1 AND epoch <= $5",
-                Params::of_the_mesh([
+                Params::of_nobody([
                     (&request.stream_id).into(),
                     next.into(),
                     (&request.owner).into(),
@@ -65,7 +65,7 @@ impl Store {
             taken = session
                 .run(
                     "INSERT INTO claims (stream_id, epoch, owner, claimed_ms) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-                    Params::of_the_mesh([(&request.stream_id).into(), next.into(), (&request.owner).into(), now.into()]),
+                    Params::of_nobody([(&request.stream_id).into(), next.into(), (&request.owner).into(), now.into()]),
                 )
                 .await?;
         }
@@ -87,14 +87,14 @@ impl Store {
             .run(
                 "UPDATE claims SET epoch = CASE WHEN owner = $2 THEN epoch ELSE epoch + 1 END, owner = $2, claimed_ms = $3
                 WHERE stream_id = $1 AND (owner = $2 OR claimed_ms < $4)",
-                Params::of_the_mesh([(&request.stream_id).into(), (&request.owner).into(), now.into(), lapsed.into()]),
+                Params::of_nobody([(&request.stream_id).into(), (&request.owner).into(), now.into(), lapsed.into()]),
             )
             .await?;
         if taken == 0 {
             session
                 .run(
                     "INSERT INTO claims (stream_id, epoch, owner, claimed_ms) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-                    Params::of_the_mesh([(&request.stream_id).into(), FIRST_EPOCH.into(), (&request.owner).into(), now.into()]),
+                    Params::of_nobody([(&request.stream_id).into(), FIRST_EPOCH.into(), (&request.owner).into(), now.into()]),
                 )
                 .await?;
         }
@@ -194,7 +194,7 @@ async fn holder(session: &mut dyn Session, stream_id: &str) -> Result<(u32, Stri
     let row = session
         .row(
             "SELECT epoch, owner FROM claims WHERE stream_id = $1",
-            Params::of_the_mesh([stream_id.into()]),
+            Params::of_nobody([stream_id.into()]),
         )
         .await?;
     match row {
@@ -221,7 +221,7 @@ async fn claimed(session: &mut dyn Session, stream_id: &str) -> Result<u32, Faul
     let row = session
         .row(
             "SELECT epoch FROM claims WHERE stream_id = $1",
-            Params::of_the_mesh([stream_id.into()]),
+            Params::of_nobody([stream_id.into()]),
         )
         .await?;
     row.map_or(Ok(FIRST_EPOCH), |row| row.count(0))

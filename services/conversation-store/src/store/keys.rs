@@ -196,11 +196,11 @@ impl Store {
         let taken = session
             .run(
                 "INSERT INTO taken_tickets (id, expires_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-                Params::of_the_mesh([(&request.id).into(), request.expires_ms.into()]),
+                Params::of_nobody([(&request.id).into(), request.expires_ms.into()]),
             )
             .await?;
         session
-            .run("DELETE FROM taken_tickets WHERE expires_ms < $1", Params::of_the_mesh([now.into()]))
+            .run("DELETE FROM taken_tickets WHERE expires_ms < $1", Params::of_nobody([now.into()]))
             .await?;
         session.commit().await?;
         Ok(taken > 0)

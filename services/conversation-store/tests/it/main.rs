@@ -7,11 +7,13 @@ mod faults;
 mod finish;
 mod isolation;
 mod items;
+mod keys;
 mod orphans;
 mod postgres;
 mod process;
 mod records;
 mod requests;
+mod row_security;
 mod stage;
 mod turns;
 

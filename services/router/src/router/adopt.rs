@@ -222,7 +222,7 @@ impl Router {
             head,
             request,
         } = found;
-        let mut request = origin(&stream_id, principal, request);
+        let mut request = origin(&stream_id, request);
         if request.principal.clone().unwrap_or_default() != principal.cloned().unwrap_or_default() {
             return Ok(());
         }
@@ -259,10 +259,9 @@ impl Router {
     }
 }
 
-/// What was asked, as the worker tells it, or the little that is known.
-fn origin(stream_id: &str, principal: Option<&Principal>, told: Option<Box<ChatRequest>>) -> ChatRequest {
+/// What was asked, as the worker tells it, or the little that is known: whose it is never follows from who wants it.
+fn origin(stream_id: &str, told: Option<Box<ChatRequest>>) -> ChatRequest {
     let unknown = || ChatRequest {
-        principal: principal.cloned(),
         disconnect: DisconnectPolicy::Detach.into(),
         keep: true, // the store knows whether it is to be: it takes no more than what was opened there
         ..ChatRequest::default()

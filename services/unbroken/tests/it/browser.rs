@@ -14,6 +14,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungsten
 
 use crate::{
     cluster::Cluster,
+    identity::Guarded,
     processes::AllInOne,
     stream::{eventually, message, oracle, script},
 };
@@ -179,4 +180,43 @@ async fn an_answer_on_the_page_is_whole_though_its_gateway_was_killed() {
     let text = "document.querySelector('li:last-child .text').textContent";
     page.until(&format!("{text} === {}", json!(oracle("kill", 0..300)))).await;
     assert_eq!(cluster.answers().await.len(), 1, "it was asked once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_enters_their_key_where_one_is_needed() {
+    let mesh = Guarded::start(&[]).await;
+    let key = mesh.key(&["--user", "ann"]);
+    let mut page = Page::open(&mesh.url("/")).await;
+    page.until("!document.querySelector('#who').hidden").await;
+    page.screenshot("needs-a-key").await;
+    let enter = "(key) => { const box = document.querySelector('#key'); box.value = key; box.form.requestSubmit(); }";
+    page.evaluate(&format!("({enter})('ub_live_wrong')")).await;
+    page.until("document.querySelector('#key').validationMessage.includes('not known')")
+        .await;
+    page.evaluate(&format!(
+        "document.querySelector('#key').setCustomValidity(''); ({enter})({})",
+        json!(key)
+    ))
+    .await;
+    page.until("document.querySelector('#who').hidden && document.querySelector('#model').options.length > 0")
+        .await;
+    let prompt = script("key", 25, Duration::from_millis(2));
+    page.evaluate(&format!("({SEND})({})", json!(prompt))).await;
+    page.until(&format!("document.body.innerText.includes({})", json!(oracle("key", 0..25).trim())))
+        .await;
+    page.screenshot("with-a-key").await;
+    let addresses = page.evaluate("performance.getEntries().map(entry => entry.name).join(' ')").await;
+    let addresses = addresses.as_str().unwrap();
+    assert!(
+        addresses.contains("stream_token=") && !addresses.contains(&key[..20]),
+        "{addresses}"
+    );
+
+    page.evaluate(&format!("({SEND})({})", json!(script("stop", 100_000, Duration::from_millis(10)))))
+        .await;
+    page.until("document.body.innerText.includes('stop.3 ')").await;
+    page.evaluate("document.querySelector('#go').click()").await;
+    page.until("document.body.innerText.includes('stopped')").await;
+    page.evaluate("document.querySelector('#forget').click()").await;
+    page.until("!document.querySelector('#who').hidden").await;
 }

@@ -7,6 +7,8 @@ mod cancel;
 mod cluster;
 mod deaths;
 mod doors;
+mod identity;
+mod isolation;
 #[path = "../../../conversation-store/tests/it/postgres.rs"]
 #[allow(dead_code, reason = "the store's own tests use all of it")]
 mod postgres;

@@ -44,6 +44,10 @@ impl chassis::listen::Listener for Host {
         self.name.clone()
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     async fn connection(&self) -> DuplexStream {
         match self.connections.lock().await.recv().await {
             Some(connection) => connection,

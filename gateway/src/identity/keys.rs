@@ -1,0 +1,251 @@
+//! API keys as a gateway knows them: what the store says of a key is believed for a while, and forgotten as soon as the store says that it
+//! was revoked, which is asked every second while any key is known. Used by [`super::Identity`].
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use http::StatusCode;
+use parking_lot::Mutex;
+use proto::v1::{
+    ApiKey, Failure, FindKeyRequest, KeyRole, KeyUse, ListRevocationsRequest, NoteKeyUsesRequest, Reason,
+    conversation_service_client::ConversationServiceClient,
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
+use tonic::transport::Channel;
+
+use super::{Caller, Role, Who, cache::Cache, key, secret::Secret};
+use crate::failure::Refusal;
+
+/// Keys that are known at once, some hundred bytes each.
+const KNOWN: usize = 10_000;
+/// How long a key is believed: also when the store is away.
+const BELIEVED: Duration = Duration::from_mins(1);
+/// How long it is believed that there is no such key: whoever guesses ids asks the store no more often.
+const UNKNOWN: Duration = Duration::from_secs(5);
+/// Keys that are asked for at the store at once: the others wait, so that guessing is no flood there.
+const LOOKUPS: usize = 64;
+/// How long the store may take, and how long it may be waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is asked which keys were revoked.
+const ASK: Duration = Duration::from_secs(1);
+/// The revocations that are asked for: of longer than a key is believed, so that clocks may differ and a reply may be lost.
+const WITHIN: Duration = Duration::from_mins(2);
+/// How often the store hears which keys were used.
+const NOTE: Duration = Duration::from_mins(1);
+/// Uses in one note, as many as the store takes.
+const USES: usize = 1_000;
+
+type Store = ConversationServiceClient<Channel>;
+
+/// The keys that are known.
+#[derive(Debug)]
+pub(super) struct Keys {
+    secret: Secret,
+    environment: String,
+    store: Store,
+    known: Mutex<Cache<String, Option<Arc<Known>>>>,
+    used: Mutex<HashMap<String, i64>>,
+    lookups: Semaphore,
+}
+
+/// What the store says of a key.
+#[derive(Debug)]
+struct Known {
+    hash: Vec<u8>,
+    caller: Caller,
+    /// In milliseconds since 1970; 0: never.
+    expires_ms: i64,
+    revoked: bool,
+}
+
+impl Keys {
+    /// Those of this environment, which the store keeps.
+    pub(super) fn new(secret: Secret, environment: String, store: Store) -> Self {
+        Self {
+            secret,
+            environment,
+            store,
+            known: Mutex::new(Cache::new(KNOWN)),
+            used: Mutex::default(),
+            lookups: Semaphore::new(LOOKUPS),
+        }
+    }
+
+    /// Whose key this is.
+    ///
+    /// # Errors
+    /// It is none, or good no more; or the store cannot be asked.
+    pub(super) async fn caller(&self, text: &str) -> Result<Caller, Refusal> {
+        let parts = key::parse(text).ok_or_else(unknown)?;
+        if parts.environment != self.environment {
+            let expected = &self.environment;
+            return Err(invalid(format!(
+                "this API key is not for this environment; its keys begin with ub_{expected}_"
+            )));
+        }
+        let known = self.find(parts.id).await?.ok_or_else(unknown)?;
+        if !self.secret.is_hash_of_key(&known.hash, text) {
+            return Err(unknown());
+        }
+        known.check()?;
+        self.note(parts.id);
+        Ok(known.caller.clone())
+    }
+
+    /// Whether the key of this id is still good: for credentials that were got with it, and sockets that were opened with it.
+    ///
+    /// # Errors
+    /// It is good no more; or the store cannot be asked.
+    pub(super) async fn still_good(&self, id: &str) -> Result<(), Refusal> {
+        self.find(id).await?.ok_or_else(unknown)?.check()
+    }
+
+    async fn find(&self, id: &str) -> Result<Option<Arc<Known>>, Refusal> {
+        if let Some(known) = self.known.lock().get(id, Instant::now()) {
+            return Ok(known);
+        }
+        timeout(PATIENCE, self.look_up(id)).await.unwrap_or_else(|_| Err(store_is_away()))
+    }
+
+    async fn look_up(&self, id: &str) -> Result<Option<Arc<Known>>, Refusal> {
+        let _turn = self.lookups.acquire().await.map_err(|_| store_is_away())?;
+        // Somebody may have asked for it meanwhile.
+        if let Some(known) = self.known.lock().get(id, Instant::now()) {
+            return Ok(known);
+        }
+        let asked = Instant::now();
+        let (known, until) = match self.store.clone().find_key(FindKeyRequest { id: id.to_owned() }).await {
+            Ok(found) => (Some(Arc::new(self.known(found.into_inner()))), asked + BELIEVED),
+            Err(status) if Failure::from_status(&status).reason() == Reason::NotFound => (None, asked + UNKNOWN),
+            Err(status) => {
+                tracing::warn!(reason = status.message(), "the store cannot be asked for an API key");
+                return Err(store_is_away());
+            }
+        };
+        self.known.lock().put(id.to_owned(), known.clone(), until);
+        Ok(known)
+    }
+
+    fn known(&self, key: ApiKey) -> Known {
+        if key.secret_id != self.secret.id() {
+            tracing::warn!(
+                key = key.id,
+                "this API key was made under another UNBROKEN_KEY_SECRET than this gateway's, so it is refused"
+            );
+        }
+        let role = match key.role() {
+            KeyRole::Admin => Role::Admin,
+            KeyRole::Unspecified | KeyRole::User => Role::User,
+        };
+        let who = Who {
+            principal: key.principal.unwrap_or_default(),
+            role,
+            tier: Some(key.tier).filter(|tier| !tier.is_empty()),
+            key: Some(key.id),
+            ..Who::default()
+        };
+        Known {
+            hash: key.hash,
+            caller: Caller(Arc::new(who)),
+            expires_ms: key.expires_ms,
+            revoked: key.revoked_ms > 0,
+        }
+    }
+
+    /// Notes that a key was used.
+    fn note(&self, id: &str) {
+        let now = now_ms();
+        let mut used = self.used.lock();
+        if let Some(last) = used.get_mut(id) {
+            *last = now;
+        } else if used.len() < USES {
+            // Of more keys than that, some are noted the next time.
+            used.insert(id.to_owned(), now);
+        }
+    }
+
+    /// Forgets keys as they are revoked, and tells the store which were used, for ever.
+    pub(super) async fn keep_up(self: Arc<Self>) {
+        let mut noted = Instant::now();
+        let mut heard = true;
+        loop {
+            sleep(ASK).await;
+            if !self.known.lock().is_empty() {
+                let asked = self.ask_for_revocations().await;
+                if asked.is_none() && heard {
+                    tracing::warn!("the store cannot be asked which API keys were revoked: known keys stay good, for a minute at most");
+                }
+                heard = asked.is_some();
+            }
+            if noted.elapsed() >= NOTE {
+                noted = Instant::now();
+                self.tell_uses().await;
+            }
+        }
+    }
+
+    async fn ask_for_revocations(&self) -> Option<()> {
+        let within_ms = u32::try_from(WITHIN.as_millis()).unwrap_or(u32::MAX);
+        let mut store = self.store.clone();
+        let asked = timeout(PATIENCE, store.list_revocations(ListRevocationsRequest { within_ms })).await;
+        let revoked = asked.ok()?.ok()?.into_inner();
+        let mut known = self.known.lock();
+        if revoked.more {
+            known.clear();
+        }
+        for id in &revoked.ids {
+            known.forget(id.as_str());
+        }
+        Some(())
+    }
+
+    /// What is not noted now, because the store is away, is noted with the next use.
+    async fn tell_uses(&self) {
+        let noted = std::mem::take(&mut *self.used.lock());
+        if noted.is_empty() {
+            return;
+        }
+        let uses = noted.into_iter().map(|(id, used_ms)| KeyUse { id, used_ms }).collect();
+        let _ = timeout(PATIENCE, self.store.clone().note_key_uses(NoteKeyUsesRequest { uses })).await;
+    }
+}
+
+impl Known {
+    fn check(&self) -> Result<(), Refusal> {
+        if self.revoked {
+            return Err(invalid("this API key was revoked"));
+        }
+        if self.expires_ms > 0 && now_ms() >= self.expires_ms {
+            return Err(invalid("this API key has expired"));
+        }
+        Ok(())
+    }
+}
+
+fn unknown() -> Refusal {
+    invalid("this API key is not known here")
+}
+
+fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
+}
+
+fn store_is_away() -> Refusal {
+    Failure::new(
+        Reason::StoreUnavailable,
+        "the API key cannot be checked now: the conversation store cannot be reached",
+    )
+    .into()
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
