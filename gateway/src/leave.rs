@@ -3,7 +3,13 @@
 //!
 //! [`crate::sse`] and the WebSocket door wait for [`Leaving`]; what they say then is theirs.
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use chassis::drain::Drain;
 
 use crate::{app::App, clients::rank};
 
@@ -11,21 +17,42 @@ use crate::{app::App, clients::rank};
 const RETRY_LEAST: Duration = Duration::from_millis(100);
 const RETRY_SPREAD: Duration = Duration::from_millis(1900);
 
-/// Ready when a client has to go.
-pub(crate) type Leaving = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Ready when a client has to go. A stream asks for each token: before the drain begins, that is a look at a flag.
+pub(crate) struct Leaving {
+    drain: Drain,
+    time: Pin<Box<dyn Future<Output = ()> + Send>>,
+    asked: bool,
+}
+
+impl Future for Leaving {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.asked && !self.drain.is_draining() {
+            return Poll::Pending;
+        }
+        self.asked = true;
+        self.time.as_mut().poll(context)
+    }
+}
 
 /// When `client` has to go: one that comes back, at its time in the handover; else at the last call.
 pub(crate) fn when(app: &App, client: &str, comes_back: bool) -> Leaving {
     let handover = app.settings().handover();
+    let wait = (comes_back && !handover.is_zero()).then(|| spread(client, "leave", handover));
     let drain = app.drain().clone();
-    if !comes_back || handover.is_zero() {
-        return Box::pin(async move { drain.last_call().await });
+    let time = async move {
+        drain.draining().await;
+        match wait {
+            None => drain.last_call().await,
+            Some(wait) => _ = tokio::time::timeout(wait, drain.last_call()).await,
+        }
+    };
+    Leaving {
+        drain: app.drain().clone(),
+        time: Box::pin(time),
+        asked: false,
     }
-    let (draining, wait) = (drain.token(), spread(client, "leave", handover));
-    Box::pin(async move {
-        draining.cancelled().await;
-        let _ = tokio::time::timeout(wait, drain.last_call()).await;
-    })
 }
 
 /// What an event stream says last to a client that is to come back. One line, and no blank one after it: a client takes the time as

@@ -71,6 +71,8 @@ pub(crate) fn response(app: &App, account: Account, answer: Answer, projection: 
         ended: false,
         keepalive,
         written: Instant::now(),
+        busy: false,
+        armed: false,
         alarm: Box::pin(sleep(keepalive)),
     };
     let mut response = events(Body::new(stream));
@@ -108,6 +110,10 @@ struct Stream<P> {
     keepalive: Duration,
     /// When something was last written.
     written: Instant,
+    /// Something was written since the alarm was looked at.
+    busy: bool,
+    /// The alarm knows whom to wake.
+    armed: bool,
     alarm: Pin<Box<Sleep>>,
     leaving: Leaving,
 }
@@ -135,6 +141,7 @@ impl<P: Projection> Stream<P> {
                     }
                 }
                 self.written = Instant::now();
+                self.busy = true;
                 self.account.note(&self.batch, self.written);
                 self.ended = self.batch.last().is_some_and(Entry::is_terminal);
             }
@@ -156,7 +163,7 @@ impl<P: Projection> Stream<P> {
 
     /// Ends the stream if the gateway stops and its time has come.
     fn leave(&mut self, context: &mut Context<'_>) {
-        if self.leaving.as_mut().poll(context).is_pending() {
+        if Pin::new(&mut self.leaving).poll(context).is_pending() {
             return;
         }
         self.ended = true;
@@ -172,8 +179,13 @@ impl<P: Projection> Stream<P> {
         }
     }
 
-    /// Writes a ping once nothing was written for long enough. The alarm is set again only when it goes off, not for each token.
+    /// Writes a ping once nothing was written for long enough. The alarm is set again only when it goes off, not for each token, and
+    /// is not even looked at right after one that came before its time.
     fn ping(&mut self, context: &mut Context<'_>) {
+        if std::mem::take(&mut self.busy) && self.armed && self.written < self.alarm.deadline() {
+            return;
+        }
+        self.armed = true;
         while self.alarm.as_mut().poll(context).is_ready() {
             let due = self.written + self.keepalive;
             let now = Instant::now();

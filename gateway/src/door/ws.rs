@@ -184,7 +184,7 @@ impl Socket {
                 first = read(&mut self.turn, &mut self.batch), if running => Happening::Entries(first),
                 () = tick.as_mut() => Happening::Tick,
                 () = drain.draining(), if in_place && !running => Happening::Draining,
-                () = leaving.as_mut(), if can_go => Happening::Leave,
+                () = &mut leaving, if can_go => Happening::Leave,
                 () = last_call.as_mut() => Happening::Leave,
             };
             match happening {

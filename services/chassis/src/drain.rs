@@ -2,10 +2,17 @@
 //!
 //! Every task of a process is spawned through [`Drain::spawn`], so that stopping knows them all. Cloning shares.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::notice::{Event, Notice};
 
 /// How long tasks have to say goodbye when the grace time is over: one write to a client that reads.
 const LAST_CALL: Duration = Duration::from_millis(500);
@@ -15,9 +22,9 @@ const CUT_TIME: Duration = Duration::from_secs(2);
 /// The stopping of one service.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
-    draining: CancellationToken,
+    draining: Event,
     last_call: CancellationToken,
-    cut: CancellationToken,
+    cut: Event,
     tasks: TaskTracker,
 }
 
@@ -29,22 +36,22 @@ impl Drain {
 
     /// Takes nothing new from now on. Saying it twice is harmless.
     pub fn begin(&self) {
-        self.draining.cancel();
+        self.draining.happen();
     }
 
     /// Whether it takes nothing new.
     pub fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.draining.has_happened()
     }
 
     /// Waits until it takes nothing new.
     pub async fn draining(&self) {
-        self.draining.cancelled().await;
+        self.draining.wait().await;
     }
 
-    /// A token of its own that says so too: for a stream that looks often, and must not meet all others at one lock.
-    pub fn token(&self) -> CancellationToken {
-        self.draining.child_token()
+    /// Waits until it takes nothing new, in a task that is woken often for other reasons.
+    pub fn notice(&self) -> Notice {
+        self.draining.notice()
     }
 
     /// Waits until the grace time is over: what still runs ends now, with a word to whoever waits for it.
@@ -54,7 +61,7 @@ impl Drain {
 
     /// Waits until even that is over: what still runs is dropped.
     pub async fn cut(&self) {
-        self.cut.cancelled().await;
+        self.cut.wait().await;
     }
 
     /// Runs a task that [`Drain::finish`] waits for, and that is dropped when it is cut.
@@ -62,12 +69,16 @@ impl Drain {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let cut = self.cut.clone();
+        let cut = self.cut.notice();
         self.tasks.spawn(async move {
-            tokio::select! {
-                () = cut.cancelled() => {}
-                () = task => {}
-            }
+            let (mut cut, mut task) = (pin!(cut), pin!(task));
+            poll_fn(|context| {
+                if cut.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(());
+                }
+                task.as_mut().poll(context)
+            })
+            .await;
         })
     }
 
@@ -79,7 +90,7 @@ impl Drain {
         let draining = self.draining.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = draining.cancelled() => {}
+                () = draining.wait() => {}
                 () = task => {}
             }
         })
@@ -109,7 +120,7 @@ impl Drain {
             tracing::warn!(tasks = self.tasks.len(), "the grace time is over; what still runs is cut");
             let _ = timeout(LAST_CALL, self.tasks.wait()).await;
         }
-        self.cut.cancel();
+        self.cut.happen();
         if !whole {
             let _ = timeout(CUT_TIME, self.tasks.wait()).await;
         }

@@ -9,11 +9,10 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tower::Service;
 
-use crate::{drain::Drain, listen::Listener, stall::WriteStall};
+use crate::{drain::Drain, listen::Listener, notice::Event, stall::WriteStall};
 
 /// The bounds of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +64,7 @@ where
             response
         }
     });
-    let settled = CancellationToken::new();
+    let settled = Event::default();
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut builder = http1::Builder::new();
     builder
@@ -89,14 +88,15 @@ where
             request
         });
         let stream = TokioIo::new(WriteStall::new(stream, limits.write_stall));
-        let connection = builder.serve_connection(stream, TowerToHyperService::new(service)).with_upgrades();
-        let settled = settled.clone();
+        // In a box: what a task is made of would otherwise have it twice, before and after it is pinned.
+        let mut connection = Box::pin(builder.serve_connection(stream, TowerToHyperService::new(service)).with_upgrades());
+        let settled = settled.notice();
         drain.spawn(async move {
             let _place = place;
-            let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
+                biased;
                 ended = connection.as_mut() => ended,
-                () = settled.cancelled() => {
+                () = settled => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
@@ -106,7 +106,7 @@ where
             }
         });
     }
-    settled.cancel();
+    settled.happen();
 }
 
 fn peer_of(connection: &impl Connected) -> Peer {
