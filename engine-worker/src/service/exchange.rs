@@ -9,9 +9,10 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
+use chassis::pace::Pace;
 use futures_util::{
     Stream, StreamExt as _,
     future::{AbortHandle, Abortable},
@@ -45,6 +46,7 @@ pub struct Exchange {
     starts: FuturesUnordered<Abortable<Start>>,
     calls: HashMap<u32, Call>,
     readers: Readers<Entry>,
+    pace: Pace,
     /// Which calls have lost their answers to another router.
     notices: Arc<Notices>,
     /// Responses that are not entries: heads and refusals.
@@ -83,6 +85,7 @@ impl Exchange {
             starts: FuturesUnordered::new(),
             calls: HashMap::new(),
             readers: Readers::default(),
+            pace: Pace::default(),
             notices: Arc::default(),
             replies: VecDeque::new(),
             burst: 0,
@@ -211,16 +214,20 @@ impl Exchange {
             self.replies.push_back(response);
         }
         self.readers.insert(call, reader);
+        self.pace.refill();
         let reading = Call::Reading { attendance, opening, hold };
         self.calls.insert(call, reading);
     }
 
-    fn poll_entries(&mut self, context: &Context<'_>) -> Poll<GenerateResponse> {
+    fn poll_entries(&mut self, context: &mut Context<'_>) -> Poll<GenerateResponse> {
+        ready!(self.pace.poll_send(context));
         let copy = |_: u32, first: u32, entries: &[Entry]| (first, entries.to_vec());
         loop {
             let Poll::Ready(delivered) = self.readers.poll_read(context, BATCH, copy) else {
+                self.pace.rest();
                 return Poll::Pending;
             };
+            self.pace.sent();
             let Some(Call::Reading { attendance, opening, .. }) = self.calls.get_mut(&delivered.call) else {
                 continue;
             };

@@ -7,9 +7,10 @@ use std::{
     collections::{HashMap, VecDeque},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
+use chassis::pace::Pace;
 use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use journal::Readers;
 use proto::v1::{ChatCommand, ChatRequest, ChatResponse, Entry, Failure, ResumeChatRequest, chat_command::Command};
@@ -38,6 +39,7 @@ pub(crate) struct Exchange {
     router: Arc<Router>,
     commands: Option<Streaming<ChatCommand>>,
     readers: Readers<Entry>,
+    pace: Pace,
     calls: HashMap<u32, Reader>,
     mailbox: Arc<Mailbox>,
     outgoing: VecDeque<ChatResponse>,
@@ -64,6 +66,7 @@ impl Exchange {
             router: Arc::clone(router),
             commands: Some(commands),
             readers: Readers::default(),
+            pace: Pace::default(),
             calls: HashMap::new(),
             mailbox: Arc::default(),
             outgoing: VecDeque::new(),
@@ -208,6 +211,7 @@ impl Exchange {
                 && let Some(head) = reader.reading.answer().head()
             {
                 reader.head_sent = true;
+                self.pace.refill();
                 return Some(ChatResponse {
                     call,
                     head: Some(head),
@@ -219,14 +223,19 @@ impl Exchange {
     }
 
     /// The entries that are ready for one of the calls.
-    fn poll_entries(&mut self, context: &Context<'_>) -> Poll<ChatResponse> {
+    fn poll_entries(&mut self, context: &mut Context<'_>) -> Poll<ChatResponse> {
+        ready!(self.pace.poll_send(context));
         let delivered = self.readers.poll_read(context, BATCH, |call, first, entries| ChatResponse {
             call,
             position: Some(first),
             entries: entries.to_vec(),
             ..ChatResponse::default()
         });
-        let Poll::Ready(delivered) = delivered else { return Poll::Pending };
+        let Poll::Ready(delivered) = delivered else {
+            self.pace.rest();
+            return Poll::Pending;
+        };
+        self.pace.sent();
         // Without entries the reader began past the end: there is nothing but to say so.
         let mut response = delivered.taken.unwrap_or_else(|| ChatResponse {
             call: delivered.call,
