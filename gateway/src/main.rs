@@ -21,7 +21,7 @@ struct Command {
 fn main() -> ExitCode {
     process::main(
         "unbroken-gateway",
-        |command: &Command| command.process.clone(),
+        |command: &Command| command.process.clone().or_threads_for_sockets(),
         async |command: Command, drain| {
             let listener = chassis::listen::listen(&command.gateway.http, "UNBROKEN_HTTP")?;
             tracing::info!(address = %listener.local_addr()?, routers = ?command.gateway.routers, "gateway listens");

@@ -30,12 +30,20 @@ pub struct Process {
     /// After SIGTERM, how long running answers may take to finish
     #[arg(long, env = "UNBROKEN_GRACE", default_value = "30s", value_parser = setting::duration, value_name = "TIME")]
     pub grace: Duration,
-    /// Threads that serve connections; 0 is as many as suit the service: one for each core in a gateway, one elsewhere
+    /// Threads that serve connections; 0 is as many as suit the service: one for every two cores in a gateway, one elsewhere
     #[arg(long, env = "UNBROKEN_THREADS", default_value_t = 0, value_name = "N")]
     pub threads: usize,
 }
 
 impl Process {
+    /// A thread for every two cores where no setting says otherwise: for a gateway, with a socket for every client. The kernel's half of
+    /// the work, and whoever else is on the machine, have the others.
+    #[must_use]
+    pub fn or_threads_for_sockets(self) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        self.or_threads((cores / 2).max(1))
+    }
+
     /// So many threads where no setting says otherwise. One carries hundreds of thousands of tokens a second, and every further
     /// one costs wake-ups for each of them: only a gateway, with a socket for every client, gains by more.
     #[must_use]
