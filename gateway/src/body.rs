@@ -97,6 +97,8 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
         let inner = error.into_inner();
         match inner.classify() {
             serde_json::error::Category::Data => wrong_field(&path, &inner.to_string()),
+            // An array where an object belongs is read as the object's fields in their order, and found too long.
+            _ if serde_json::from_str::<Value>(text).is_ok() => wrong_field(&path, "expected an object, got an array"),
             _ => not_json(format!("the body is not JSON: {inner}")),
         }
     })?;
@@ -215,6 +217,12 @@ mod tests {
             error["message"].as_str().is_some_and(|message| message.contains("expected u32")),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_array_in_the_place_of_an_object_is_named_and_still_json() {
+        let error = refusal(br#"{"list":[[1,2]]}"#);
+        assert_eq!((&error["code"], &error["param"]), (&"invalid_request".into(), &"list[0]".into()));
     }
 
     #[test]

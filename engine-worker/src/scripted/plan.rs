@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proto::v1::{
     ChatRequest, ChoiceEnd, Entry, Failure, FinishReason, GenerateRequest, Message, Reason, ResumePoint, Role, TokenLogprob, ToolCallDelta,
-    entry::Event,
+    ToolMode, entry::Event,
 };
 
 use super::{Settings, cut::Cut, directive::Directive, oracle::Oracle};
@@ -64,7 +64,8 @@ impl Plan {
             });
         }
         let messages = messages(chat);
-        let directive = Directive::find(last_said(&messages))?;
+        let mut directive = Directive::find(last_said(&messages))?;
+        directive.tool = directive.tool.or_else(|| must_call(chat));
         if directive.has_faults() && !settings.script_faults {
             return Err(Failure::invalid(
                 "messages",
@@ -325,6 +326,16 @@ pub(super) fn prompt_tokens(messages: &[Message]) -> u32 {
 pub(super) fn spelled(ids: &[u32]) -> String {
     let words: Vec<String> = ids.iter().map(ToString::to_string).collect();
     words.join(" ")
+}
+
+/// The function that must be called, where one must: the named one, or the first.
+fn must_call(chat: &ChatRequest) -> Option<String> {
+    let choice = chat.tool_choice.as_ref()?;
+    match choice.mode() {
+        ToolMode::Named => Some(choice.name.clone()),
+        ToolMode::Required => chat.tools.first().map(|tool| tool.name.clone()),
+        ToolMode::Unspecified | ToolMode::Auto | ToolMode::None => None,
+    }
 }
 
 fn last_said(messages: &[Message]) -> &str {

@@ -36,7 +36,7 @@ const PAGE_DEFAULT: u32 = 100;
 
 /// A conversation's title.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = ConversationTitle)]
+#[schema(as = ConversationTitle, examples(json!({"title": "Cats"})))]
 struct Title {
     #[schema(max_length = 200)]
     title: Option<String>,

@@ -19,7 +19,7 @@ const INPUTS: usize = 2048;
 
 /// What is asked.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = EmbeddingRequest)]
+#[schema(as = EmbeddingRequest, examples(json!({"input": ["Hello", "Bye"]}), json!({"input": "Hello", "encoding_format": "base64"})))]
 struct Embed {
     /// Empty or missing: the first model that can.
     model: Option<String>,
@@ -27,7 +27,10 @@ struct Embed {
     #[schema(value_type = TextOr<Piece>)]
     input: Value,
     /// `float` or `base64`.
+    #[schema(pattern = "^(float|base64)$")]
     encoding_format: Option<String>,
+    /// How many components each vector has. Missing: all.
+    #[schema(minimum = 1)]
     dimensions: Option<i64>,
 }
 

@@ -113,7 +113,7 @@ struct Begin {
 
 /// What is asked: one message, or all.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = SimpleRequest)]
+#[schema(as = SimpleRequest, examples(json!({"message": "Hello", "max_tokens": 20})))]
 pub(super) struct Chat {
     /// What the user says; also called `prompt`.
     #[serde(alias = "prompt")]
@@ -124,6 +124,7 @@ pub(super) struct Chat {
     model: Option<String>,
     conversation_id: Option<String>,
     temperature: Option<f64>,
+    #[schema(pattern = "^(cancel|detach|background)$")]
     disconnect: Option<String>,
     detach_grace_ms: Option<i64>,
 }

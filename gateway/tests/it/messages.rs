@@ -70,9 +70,9 @@ async fn a_whole_message_has_the_same_blocks() {
         response["content"],
         json!([
             {"type": "thinking", "thinking": "hm", "signature": ""},
-            {"type": "text", "text": "Let me see."},
-            {"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": "Oslo"}},
-            {"type": "tool_use", "id": "c2", "name": "time", "input": {}},
+            {"type": "text", "text": "Let me see.", "citations": null},
+            {"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": "Oslo"}, "caller": {"type": "direct"}},
+            {"type": "tool_use", "id": "c2", "name": "time", "input": {}, "caller": {"type": "direct"}},
         ])
     );
     assert_eq!(

@@ -15,6 +15,7 @@ const MESSAGES: usize = 4096;
 #[schema(as = ChatMessage)]
 pub(crate) struct MessageIn {
     /// `system`, `developer`, `user`, `assistant` or `tool`.
+    #[schema(pattern = "^(system|developer|user|assistant|tool)$")]
     role: String,
     content: Option<TextOr<Part>>,
     name: Option<String>,
@@ -32,6 +33,7 @@ pub(crate) struct MessageIn {
 #[schema(as = ChatPart)]
 pub(crate) struct Part {
     /// `text`, `input_text`, `output_text` or `refusal`.
+    #[schema(pattern = "^(text|input_text|output_text|refusal)$")]
     r#type: String,
     text: Option<String>,
     refusal: Option<String>,

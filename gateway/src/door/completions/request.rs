@@ -29,7 +29,11 @@ const BIASES: usize = 1024;
 
 /// What is asked: OpenAI's fields, and some of ours. Fields that are not here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = ChatCompletionRequest)]
+#[schema(as = ChatCompletionRequest, examples(
+    json!({"messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 20}),
+    json!({"messages": [{"role": "user", "content": "Hello"}], "n": 2, "logprobs": true, "top_logprobs": 1, "max_completion_tokens": 2}),
+    json!({"messages": [{"role": "user", "content": "Hello"}], "stream": true, "max_completion_tokens": 2}),
+))]
 pub(crate) struct Completion {
     /// Empty or missing: the first model.
     model: Option<String>,
@@ -81,6 +85,7 @@ pub(crate) struct Completion {
     /// Ours: the conversation whose history goes before the messages, and in which the turn is kept.
     conversation_id: Option<String>,
     /// Ours: what becomes of the answer when its client has gone: `cancel`, `detach` or `background`.
+    #[schema(pattern = "^(cancel|detach|background)$")]
     disconnect: Option<String>,
     /// Ours: with `detach`, how many milliseconds it goes on.
     #[schema(minimum = 1, maximum = 1_800_000)]

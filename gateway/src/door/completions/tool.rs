@@ -18,6 +18,7 @@ const SCHEMA_BYTES: usize = 64 * 1024;
 #[schema(as = ChatTool)]
 pub(super) struct ToolIn {
     /// `function`.
+    #[schema(pattern = "^function$")]
     r#type: String,
     function: Option<FunctionIn>,
 }
@@ -50,6 +51,7 @@ struct FunctionName {
 #[schema(as = ResponseFormat)]
 pub(super) struct FormatIn {
     /// `text`, `json_object`, `json_schema` or, of ours, `grammar`.
+    #[schema(pattern = "^(text|json_object|json_schema|grammar)$")]
     r#type: String,
     json_schema: Option<SchemaIn>,
     /// In GBNF, llama.cpp's notation.

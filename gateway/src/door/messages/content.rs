@@ -12,6 +12,7 @@ use crate::{door::completions::TextOr, failure::Refusal};
 #[schema(as = MessageIn)]
 pub(super) struct Said {
     /// `user` or `assistant`.
+    #[schema(pattern = "^(user|assistant)$")]
     role: String,
     content: TextOr<Block>,
 }
@@ -21,6 +22,7 @@ pub(super) struct Said {
 #[schema(as = ContentBlockIn)]
 pub(super) struct Block {
     /// `text`, `thinking`, `redacted_thinking`, `tool_use` or `tool_result`.
+    #[schema(pattern = "^(text|thinking|redacted_thinking|tool_use|tool_result)$")]
     r#type: String,
     text: Option<String>,
     thinking: Option<String>,
@@ -42,6 +44,7 @@ pub(super) struct Block {
 #[schema(as = ToolResultPart)]
 struct Part {
     /// `text`.
+    #[schema(pattern = "^text$")]
     r#type: String,
     text: Option<String>,
 }

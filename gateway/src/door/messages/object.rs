@@ -46,13 +46,25 @@ pub(super) enum Block {
     },
     Text {
         text: String,
+        /// Nothing is cited here.
+        #[schema(required)]
+        citations: Nothing,
     },
     ToolUse {
         id: String,
         name: String,
         #[schema(value_type = Object)]
         input: Value,
+        caller: Caller,
     },
+}
+
+/// Who used a tool.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ToolCaller)]
+pub(super) struct Caller {
+    /// `direct`: the model itself.
+    r#type: &'static str,
 }
 
 /// Usage as Anthropic writes it: what was found in the cache is not among the input tokens.
@@ -126,12 +138,22 @@ fn content(choice: Choice) -> Vec<Block> {
         });
     }
     if !choice.text.is_empty() {
-        blocks.push(Block::Text { text: choice.text });
+        blocks.push(Block::Text {
+            text: choice.text,
+            citations: None,
+        });
     }
     blocks.extend(choice.tool_calls.into_iter().map(|call| Block::ToolUse {
-        input: serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({})),
+        input: input(&call.arguments),
         id: call.id,
         name: call.name,
+        caller: Caller { r#type: "direct" },
     }));
     blocks
+}
+
+/// The input of a tool: an object, whatever the model wrote.
+fn input(arguments: &str) -> Value {
+    let input = serde_json::from_str(arguments).ok();
+    input.filter(Value::is_object).unwrap_or_else(|| json!({}))
 }

@@ -22,7 +22,10 @@ const MESSAGES: usize = 4096;
 
 /// What is asked: Anthropic's fields. Fields that are not here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = MessageRequest)]
+#[schema(as = MessageRequest, examples(
+    json!({"model": "", "max_tokens": 20, "messages": [{"role": "user", "content": "Hello"}]}),
+    json!({"model": "", "max_tokens": 2, "messages": [{"role": "user", "content": "Hello"}], "stream": true}),
+))]
 pub(in crate::door) struct Asked {
     model: String,
     #[schema(minimum = 1, maximum = 1_048_576)]
@@ -47,7 +50,7 @@ pub(in crate::door) struct Asked {
 
 /// An input whose tokens are to be counted.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = CountTokensRequest)]
+#[schema(as = CountTokensRequest, examples(json!({"model": "", "messages": [{"role": "user", "content": "Hello"}]})))]
 pub(super) struct Input {
     model: String,
     #[schema(min_items = 1)]

@@ -15,6 +15,7 @@ use crate::{
 #[schema(as = Tool)]
 pub(super) struct ToolIn {
     /// `custom`.
+    #[schema(pattern = "^custom$")]
     r#type: Option<String>,
     name: String,
     description: Option<String>,
@@ -30,6 +31,7 @@ pub(super) struct ToolIn {
 #[schema(as = ToolChoice)]
 pub(super) struct Choice {
     /// `auto`, `any`, `tool` or `none`.
+    #[schema(pattern = "^(auto|any|tool|none)$")]
     r#type: String,
     /// Of `tool`.
     name: Option<String>,
@@ -42,6 +44,7 @@ pub(super) struct Choice {
 #[schema(as = ThinkingConfig)]
 pub(super) struct ThinkingIn {
     /// `enabled`, `adaptive` or `disabled`.
+    #[schema(pattern = "^(enabled|adaptive|disabled)$")]
     r#type: String,
     /// Of `enabled`: the most tokens of thought, for upstreams that take such a bound.
     budget_tokens: Option<u32>,
@@ -59,6 +62,7 @@ pub(super) struct OutputConfig {
 #[derive(Debug, Deserialize, ToSchema)]
 struct OutputFormat {
     /// `json_schema`.
+    #[schema(pattern = "^json_schema$")]
     r#type: String,
     #[schema(value_type = Object)]
     schema: Box<RawValue>,

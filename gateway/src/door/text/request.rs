@@ -24,7 +24,10 @@ const MAX_TOKENS: i64 = 16;
 
 /// What is asked: OpenAI's fields, and some of ours. Fields that are not here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = CompletionRequest)]
+#[schema(as = CompletionRequest, examples(
+    json!({"prompt": "Once upon a time", "max_tokens": 20, "logprobs": 1}),
+    json!({"prompt": [[1, 2], [3]], "max_tokens": 2}),
+))]
 pub(in crate::door) struct TextCompletion {
     /// Empty or missing: the first model.
     model: Option<String>,
@@ -61,6 +64,7 @@ pub(in crate::door) struct TextCompletion {
     #[schema(minimum = 0, maximum = 20)]
     logprobs: Option<i64>,
     /// Ours: what becomes of the answer when its client has gone: `cancel`, `detach` or `background`.
+    #[schema(pattern = "^(cancel|detach|background)$")]
     disconnect: Option<String>,
     /// Ours: with `detach`, how many milliseconds it goes on.
     #[schema(minimum = 1, maximum = 1_800_000)]
