@@ -7,7 +7,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER := ccache
 endif
 TOOLS := target/tools/bin
 
-.PHONY: help run test check bench chaos mutations fuzz demo-kill format
+.PHONY: help run test clients check bench chaos mutations fuzz demo-kill format
 
 help: ## Says what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -28,6 +28,10 @@ test: ## Runs every test
 .PHONY: tests
 tests:
 	cargo test --workspace --locked
+
+clients: ## Tries the SDKs and frameworks that people have (LangChain, LlamaIndex, litellm, Vercel's AI SDK, …)
+	@.ci/setup clients
+	cargo test --locked --package unbroken --test it -- --ignored clients::
 
 check: ## Format, lints, docs, the contract, licences
 	@.ci/setup check

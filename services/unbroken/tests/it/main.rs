@@ -4,6 +4,7 @@
 mod browser;
 mod canary;
 mod cancel;
+mod clients;
 mod cluster;
 mod deaths;
 mod doors;
