@@ -98,6 +98,7 @@ pub(crate) fn events(body: Body) -> Response {
 }
 
 /// The body.
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing of its own that has happened or not")]
 struct Stream<P> {
     answer: Answer,
     projection: P,
