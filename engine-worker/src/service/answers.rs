@@ -141,12 +141,27 @@ impl Answers {
         })
     }
 
-    /// Ends an answer, if its epoch is at most `epoch` (0: whatever it is). Says whether it ran.
+    /// Ends an answer for good if `epoch` is 0; else only what is made here of it up to that epoch, for it goes on in a later one. Says
+    /// whether it ran.
     pub(super) fn abort(&self, stream_id: &str, epoch: u32) -> bool {
         match self.find(stream_id) {
-            Some(record) if epoch == 0 || record.epoch() <= epoch => self.abort_record(&record),
+            Some(record) if epoch == 0 => self.abort_record(&record),
+            Some(record) if record.epoch() <= epoch => self.supersede(&record),
             _ => false,
         }
+    }
+
+    /// Shuts the writer of an answer out that goes on in a later epoch. Who still reads it here is told that, and not that it was cancelled:
+    /// it may be a router that has just adopted it. Says whether it ran.
+    pub(super) fn supersede(&self, record: &Record) -> bool {
+        let Ok(writer) = record.journal.claim(u32::MAX) else {
+            return false;
+        };
+        let moved = Failure::new(Reason::Moved, "this answer goes on in a later epoch");
+        let running = writer.append(Entry::failed(moved)).is_ok();
+        record.cancel.cancel(); // after the entry, which would else be the engine's
+        self.engine.poke();
+        running
     }
 
     /// Ends an answer. Says whether it ran.

@@ -54,7 +54,11 @@ async fn a_higher_epoch_ends_the_lower_one_and_goes_on_at_its_position() {
     first.tokens(1, 10).await;
     let mut second = worker.exchange().await;
     second.start(1, resumed(2, "id=r tokens=30 gap_us=0", 7)).await;
-    assert!(first.end(1).await.is_cancelled(), "whoever still reads the old epoch sees its end");
+    assert_eq!(
+        first.end(1).await.failure().reason(),
+        Reason::Moved,
+        "whoever still reads the old epoch is sent on"
+    );
     let got = second.end(1).await;
     assert_eq!((got.first, got.head.as_ref().unwrap().epoch), (7, 2));
     assert_eq!(

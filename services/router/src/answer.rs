@@ -115,6 +115,8 @@ struct State {
     attempts: u32,
     /// Workers that it was taken over from after that.
     migrations: u32,
+    /// Times that it lost its leg to another router's.
+    contests: u32,
     avoid: Option<u64>,
     worker: Arc<str>,
     /// The last epoch that is this router's beyond doubt: its first one, or one that the store has given.
@@ -206,6 +208,7 @@ impl Answer {
                 orphaned: None,
                 attempts: 0,
                 migrations: 0,
+                contests: 0,
                 avoid: None,
                 worker: "".into(),
                 given: origin.epoch,

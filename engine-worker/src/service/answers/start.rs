@@ -45,7 +45,7 @@ impl Answers {
         let attendance = self.attend(&mut known, Arc::clone(&record));
         drop(known);
         if let Some(replaced) = replaced {
-            self.end_replaced(&replaced);
+            self.supersede(&replaced);
         }
         let place = Place {
             answers: Arc::clone(self),
@@ -85,14 +85,6 @@ impl Answers {
         let prepared = self.engine.prepare(request).await?;
         let seats = self.admission.admit(prepared.seats()).await?;
         Ok((kept, prepared, seats))
-    }
-
-    /// Shuts the writer of a lower epoch out, and ends its journal for who still reads it.
-    fn end_replaced(&self, record: &Arc<Record>) {
-        self.abort_record(record);
-        if let Ok(writer) = record.journal.claim(u32::MAX) {
-            let _ = writer.append(Entry::cancelled(Usage::default()));
-        }
     }
 }
 

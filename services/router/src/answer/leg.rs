@@ -134,6 +134,16 @@ impl Answer {
         Some(Unrun { call, begun, times, epoch })
     }
 
+    /// It lost its last leg to another router's, which is no worker's fault and does not count as that. Says how often so far.
+    pub(crate) fn contested(&self) -> u32 {
+        let mut state = self.state.lock();
+        let begun = !self.journal.is_empty();
+        let again = if begun { &mut state.migrations } else { &mut state.attempts };
+        *again = again.saturating_sub(1);
+        state.contests += 1;
+        state.contests
+    }
+
     /// Its worker is stopping, and another one is to be made ready for it. Says in which epoch it runs there; `None` if it does not run,
     /// if that is being done already, or if it will have ended within a moment.
     pub(crate) fn begin_move(&self, moment: Duration, now: Instant) -> Option<u32> {
@@ -258,7 +268,7 @@ fn takes_over(entries: &mut Vec<Entry>) -> Option<Failure> {
     };
     if !matches!(
         failure.reason(),
-        Reason::Upstream | Reason::WorkerLost | Reason::Draining | Reason::Unavailable
+        Reason::Upstream | Reason::WorkerLost | Reason::Draining | Reason::Unavailable | Reason::Moved
     ) {
         return None;
     }

@@ -4,9 +4,9 @@
 //! Whose the answer is, and what it was asked, the worker tells ([`Feed::head`]). One that does not tell is believed to be the
 //! caller's, who knew its name; it cannot go on elsewhere then.
 //!
-//! The router that carried it may still be alive, and only cut off from the gateways. Whoever adopts therefore takes the next epoch, at
-//! the worker ([`Answer::own`]) and in the store: the worker tells the one before, whose older epoch can neither cancel the answer
-//! nor move it nor store its turn any more.
+//! The router that carried it may still be alive, and only cut off from the gateways. Whoever adopts therefore takes the next epoch, first
+//! in the store, which decides between the two, and then at the worker ([`Answer::own`]), which tells the one before: its older epoch can
+//! neither cancel the answer nor move it nor store its turn any more.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Router, place::Leg};
+use super::{FIRST_EPOCH, Router, place::Leg, turn::Claimed};
 use crate::{
     answer::{Answer, leg::Ran},
     worker::{Call, Feed},
@@ -148,7 +148,7 @@ impl Router {
         if !self.holds(stream_id) && !stream_id.is_empty() {
             self.refuse_expired(stream_id, principal)?;
             match self.ask(stream_id).await? {
-                Some(found) => self.take_over(found, principal)?,
+                Some(found) => self.take_over(found, principal).await?,
                 None => self.recall(stream_id, principal).await?,
             }
         }
@@ -213,8 +213,8 @@ impl Router {
     /// Takes over what a worker has, if it is the caller's; else it is let go of, and is not found.
     ///
     /// # Errors
-    /// There is no room for it here.
-    pub(super) fn take_over(self: &Arc<Self>, found: Found, principal: Option<&Principal>) -> Result<(), Failure> {
+    /// There is no room for it here, or another router has taken it.
+    pub(super) async fn take_over(self: &Arc<Self>, found: Found, principal: Option<&Principal>) -> Result<(), Failure> {
         let Found {
             stream_id,
             probe,
@@ -228,16 +228,22 @@ impl Router {
         }
         head.model.clone_into(&mut request.model);
         head.conversation_id.clone_into(&mut request.conversation_id);
-        let before = head.epoch.max(1);
-        let answer = Arc::new(self.answer_of(request, head.created.saturating_mul(1000), before + 1)?);
+        if self.holds(&stream_id) {
+            return Ok(()); // somebody was quicker; this call is detached
+        }
+        let (epoch, to_claim) = match self.claim_to_adopt(&stream_id, head.epoch.max(FIRST_EPOCH)).await? {
+            Claimed::Now(epoch) => (epoch, None),
+            Claimed::Later(epoch, claim) => (epoch, Some(claim)),
+        };
+        let answer = Arc::new(self.answer_of(request, head.created.saturating_mul(1000), epoch)?);
         answer.inherit_turn();
         answer.orphan(self.settings.gateway_grace);
         if self.shelve(&answer)?.is_some() {
-            return Ok(()); // somebody was quicker; this call is detached
+            return Ok(()); // the same, while the store was asked
         }
-        tracing::info!(stream_id = %answer.id, epoch = before + 1, "taking over an answer of another router");
+        tracing::info!(stream_id = %answer.id, epoch, "taking over an answer of another router");
         let address = call.worker().map(|worker| Arc::clone(worker.address())).unwrap_or_default();
-        answer.set_head(&Head { epoch: before + 1, ..head });
+        answer.set_head(&Head { epoch, ..head });
         let ran = answer.run(&address, |_, _| Some(call));
         let leg = Arc::new(Leg {
             router: Arc::clone(self),
@@ -249,12 +255,9 @@ impl Router {
             return Ok(());
         }
         answer.own();
-        let router = Arc::clone(self);
-        self.drain.spawn(async move {
-            if router.claim_next(&answer, before).await.is_err() && answer.epoch() == before + 1 {
-                router.let_go(&answer); // somebody was quicker; its readers find that one
-            }
-        });
+        if let Some(claim) = to_claim {
+            self.claim_later(&answer, claim);
+        }
         Ok(())
     }
 }

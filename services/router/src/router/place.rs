@@ -7,15 +7,15 @@ use std::{sync::Arc, time::Duration};
 
 use journal::Writer;
 use proto::v1::{AbortRequest, ChatRequest, Entry, Failure, GenerateRequest, Head, Reason, engine_command::Command};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::{ClosedBy, Router};
+use super::{ClosedBy, FIRST_EPOCH, Router};
 use crate::{
     answer::{
         Answer,
         leg::{Fed, Ran, Unrun},
     },
-    worker::{Feed, Seats},
+    worker::{Feed, Outcome, Seats},
     workers::Want,
 };
 
@@ -23,6 +23,10 @@ use crate::{
 const ATTEMPTS: u32 = 3;
 /// Times that an answer moves after a crash. A request that kills its workers stops here.
 const MIGRATIONS: u32 = 2;
+/// Times that two routers may each think that an answer is theirs: with the store away nobody can tell them, and one gives in.
+const CONTESTS: u32 = 3;
+/// How often it is looked whether there is a worker again that could go on with an answer.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Pause before the dispatcher looks again after a worker would not take a command.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -42,6 +46,7 @@ impl Feed for Leg {
         match self.answer.feed(&self.writer, position, entries, now) {
             Fed::More | Fed::Stale => {}
             Fed::Ended => self.router.finish(&self.answer, ClosedBy::Worker),
+            Fed::Broken(failure) if failure.reason() == Reason::Moved => self.router.contest(&self.answer, self.writer.epoch(), failure),
             Fed::Broken(failure) => self.router.blame(&self.answer, self.writer.epoch(), failure),
             Fed::Full => {
                 let failure = Failure::new(Reason::Limit, "the answer is longer than this router keeps");
@@ -55,6 +60,10 @@ impl Feed for Leg {
     }
 
     fn refused(&self, failure: Failure) {
+        if failure.reason() == Reason::Conflict {
+            self.router.contest(&self.answer, self.writer.epoch(), failure);
+            return;
+        }
         let Some(leg) = self.answer.unrun(self.writer.epoch()) else {
             return;
         };
@@ -97,11 +106,11 @@ pub(super) fn standing(answer: &Answer) -> GenerateRequest {
     }
 }
 
-/// Whether another worker might take what this one refused. `Conflict`: it holds the answer already, in this epoch or a later one.
+/// Whether another worker might take what this one refused.
 pub(super) fn is_of_the_worker(failure: &Failure) -> bool {
     matches!(
         failure.reason(),
-        Reason::QueueFull | Reason::Draining | Reason::Unavailable | Reason::Upstream | Reason::Conflict
+        Reason::QueueFull | Reason::Draining | Reason::Unavailable | Reason::Upstream
     )
 }
 
@@ -114,7 +123,7 @@ impl Router {
                 () = self.pulse.slots() => {}
             }
             if !self.dispatch() {
-                tokio::time::sleep(PAUSE).await;
+                sleep(PAUSE).await;
             }
         }
     }
@@ -191,6 +200,27 @@ impl Router {
         }
     }
 
+    /// A worker has a later leg of this answer than this one, or has heard of one: some other router has taken it over, or is about to. The store
+    /// knows whose it is: if it is still this one's, it goes on in the epoch after. No worker is to blame.
+    fn contest(self: &Arc<Self>, answer: &Arc<Answer>, epoch: u32, failure: Failure) {
+        let Some(leg) = answer.unrun(epoch) else { return };
+        let times = answer.contested();
+        leg.call.ended(Outcome::Served);
+        if !answer.is_owned() || times > CONTESTS {
+            self.let_go(answer);
+            return;
+        }
+        let (router, answer) = (Arc::clone(self), Arc::clone(answer));
+        self.drain.spawn(async move {
+            // Who has won an epoch wins it again by asking again.
+            if epoch > FIRST_EPOCH && router.claim_next(&answer, epoch - 1).await.is_err() {
+                router.let_go(&answer);
+            } else {
+                router.migrate(&answer, epoch, failure);
+            }
+        });
+    }
+
     /// An answer has lost its leg: it gets another one, if it may.
     fn go_on(self: &Arc<Self>, answer: &Arc<Answer>, leg: Unrun, failure: Failure) {
         let Unrun { call, begun, times, epoch } = leg;
@@ -216,6 +246,13 @@ impl Router {
         tracing::info!(stream_id = %answer.id, position = answer.journal.len(), epoch, %failure, "the answer moves to another worker");
         let (router, answer) = (Arc::clone(self), Arc::clone(answer));
         self.drain.spawn(async move {
+            // One that no worker can be found for is not claimed: it may be this router that is cut off, and another one can go on.
+            while !router.workers.serves(answer.model(), !answer.journal.is_empty()) {
+                if answer.journal.is_closed() {
+                    return;
+                }
+                sleep(LOOK_AGAIN).await;
+            }
             match router.claim_next(&answer, epoch).await {
                 Ok(next) if answer.claim(next).is_ok() => router.wait_again(&answer),
                 Ok(_) => router.fail(&answer, failure),

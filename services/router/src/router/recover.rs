@@ -71,7 +71,7 @@ impl Router {
             if let Some(request) = &mut found.request {
                 request.disconnect = DisconnectPolicy::Background.into();
             }
-            return self.take_over(found, principal);
+            return self.take_over(found, principal).await;
         }
         let known = store.get_answer(stream_id, principal).await?;
         if known.orphan {

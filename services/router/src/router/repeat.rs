@@ -24,7 +24,7 @@ impl Router {
         }
         let epoch = match self.ask(&request.stream_id).await? {
             Some(found) => {
-                self.take_over(found, request.principal.as_ref())?;
+                self.take_over(found, request.principal.as_ref()).await?;
                 FIRST_EPOCH
             }
             None => self.claim_beginning(&request).await?,

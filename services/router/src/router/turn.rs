@@ -17,6 +17,14 @@ const CLAIM_AGAIN: Duration = Duration::from_secs(1);
 /// How often that is tried: as long as finished turns wait for a store.
 const CLAIMS: u32 = 600;
 
+/// An epoch that this router writes in.
+pub(super) enum Claimed {
+    /// The store has given it.
+    Now(u32),
+    /// The store could not be asked; this is to be claimed when it can.
+    Later(u32, ClaimAnswerRequest),
+}
+
 impl Router {
     /// Opens the turn of an answer that belongs to a conversation, then waits for its turn in the queue.
     pub(super) async fn open_turn(self: Arc<Self>, answer: Arc<Answer>) {
@@ -134,9 +142,37 @@ impl Router {
         }
     }
 
+    /// Takes the epoch after this one of an answer that this router is about to adopt, before it does anything else: who carried it until now may be
+    /// alive, and about to go on with it elsewhere. While the store is away nobody can tell, and it is this router's in the next epoch
+    /// all the same; that is claimed later then.
+    ///
+    /// # Errors
+    /// Another router has taken it.
+    pub(super) async fn claim_to_adopt(&self, stream_id: &str, epoch: u32) -> Result<Claimed, Failure> {
+        let request = ClaimAnswerRequest {
+            stream_id: stream_id.to_owned(),
+            epoch,
+            owner: self.name.clone(),
+        };
+        let Some(store) = self.store.as_ref().filter(|store| store.is_up()) else {
+            return Ok(Claimed::Later(epoch + 1, request));
+        };
+        match store.claim(request.clone()).await {
+            Ok(claimed) if claimed.won => Ok(Claimed::Now(claimed.epoch.max(epoch + 1))),
+            Ok(_) => Err(Failure {
+                retry_after_ms: 100,
+                ..Failure::new(Reason::Unavailable, "another router goes on with this answer")
+            }),
+            Err(failure) => {
+                tracing::warn!(stream_id, %failure, "the epoch could not be claimed in the store");
+                Ok(Claimed::Later(epoch + 1, request))
+            }
+        }
+    }
+
     /// Claims until the store answers. It may have granted the first claim already, and only the way back was cut: then it takes
     /// the turn of no earlier epoch, and the answer must learn of its own.
-    fn claim_later(self: &Arc<Self>, answer: &Arc<Answer>, request: ClaimAnswerRequest) {
+    pub(super) fn claim_later(self: &Arc<Self>, answer: &Arc<Answer>, request: ClaimAnswerRequest) {
         let (router, answer) = (Arc::clone(self), Arc::clone(answer));
         self.drain.spawn(async move {
             let Some(store) = &router.store else { return };

@@ -22,8 +22,8 @@ const HEARTBEAT: Duration = Duration::from_millis(400);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// And the longest: a worker that comes back is found within it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A connection that lasted so long was a good one: pauses begin small again.
-const GOOD_LINE: Duration = Duration::from_secs(10);
+/// A connection that lasted so long, as long as any pause, was a good one: pauses begin small again.
+const GOOD_LINE: Duration = LONGEST_PAUSE;
 /// Messages that are taken in one turn, so that the load is heard in between.
 const TURN: usize = 256;
 

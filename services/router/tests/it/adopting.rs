@@ -277,6 +277,62 @@ async fn who_reads_what_another_router_carries_is_sent_there_when_its_worker_die
 }
 
 #[tokio::test]
+async fn an_answer_that_its_router_has_just_claimed_is_not_adopted() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), crate::fake_store::FakeStore::start());
+    store.change(|held| held.claimed_by_others = 4);
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    mesh.until(|status| status.store_up).await;
+    let mut exchange = mesh.exchange().await;
+    exchange.attach(1, "ans_other", 0).await;
+    let (_, line) = attached(&worker).await;
+    tell(&line, None).await; // in epoch 3
+    let refused = exchange.next().await.refused.unwrap();
+    assert_eq!(refused.reason(), Reason::Unavailable, "to be looked for again");
+    assert!(matches!(worker.seen().await, Seen::Detach), "it is neither owned nor ended");
+    assert!(mesh.answers().await.is_empty());
+}
+
+/// The worker says of an answer, of which it has made three tokens in epoch 1, that a later epoch has taken its place.
+async fn superseded(worker: &FakeWorker, exchange: &crate::mesh::Exchange) {
+    exchange.start(1, ask("hi")).await;
+    let making = worker.started().await;
+    making.line.head(1).await;
+    making.line.tokens(0, 3).await;
+    let moved = proto::v1::Entry::failed(Failure::new(Reason::Moved, "a later epoch"));
+    making.line.entries(3, vec![moved]).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_a_worker_has_in_a_later_epoch_of_another_router_is_left_to_that() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), crate::fake_store::FakeStore::start());
+    store.change(|held| held.claimed_by_others = 2);
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    mesh.until(|status| status.store_up).await;
+    let mut exchange = mesh.exchange().await;
+    superseded(&worker, &exchange).await;
+    assert!(exchange.next().await.head.is_some());
+    let entries = exchange.whole(1, 0).await;
+    assert!(matches!(&entries[3].event, Some(Event::Failed(failure)) if failure.reason() == Reason::Moved));
+    mesh.until_answers(<[_]>::is_empty).await;
+    assert!(!worker.has_seen().await, "its owner goes on with it");
+}
+
+#[tokio::test]
+async fn an_answer_that_a_worker_gave_away_wrongly_goes_on_where_the_store_says_so() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), crate::fake_store::FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    mesh.until(|status| status.store_up).await;
+    let mut exchange = mesh.exchange().await;
+    superseded(&worker, &exchange).await;
+    let making = worker.started().await;
+    assert_eq!((making.request.epoch, making.request.position), (2, 3));
+    making.line.tokens(3, 5).await;
+    making.line.finish(5).await;
+    assert!(exchange.next().await.head.is_some());
+    assert_eq!(text_of(&exchange.whole(1, 0).await), text(5));
+}
+
+#[tokio::test]
 async fn an_explicit_cancel_ends_the_answer_whosever_it_is() {
     let worker = FakeWorker::start(&["m"], 4);
     let mesh = mesh(&[&worker], &[]).await;
