@@ -64,8 +64,8 @@ format: ## Formats all code
 chaos: ## Kills processes in the middle of answers, and checks that nobody notices
 	@.ci/setup build
 	cargo build --release --locked --workspace
-	UNBROKEN_SEEDS=$${UNBROKEN_SEEDS:-500} cargo test --workspace --locked --test it -- --nocapture simulated_mesh
 	target/release/chaos $(ARGS)
+	UNBROKEN_SEEDS=$${UNBROKEN_SEEDS:-200} cargo test --workspace --locked --test it -- --nocapture simulated_mesh
 
 mutations: ## Breaks the promise on purpose, one build after the other, and sees that the tests notice
 	@.ci/setup test

@@ -55,6 +55,20 @@ MUTATIONS = [
         "simulated_mesh",
     ),
     (
+        "a key is begun by every router that it is brought to",
+        "services/router/src/router/repeat.rs",
+        "Ok(claimed) if claimed.won => Ok(claimed.epoch),",
+        "Ok(claimed) => Ok(claimed.epoch),",
+        "two_routers",
+    ),
+    (
+        "an answer that goes on in a later epoch looks cancelled to who still reads it",
+        "engine-worker/src/service/answers.rs",
+        "writer.append(Entry::failed(moved))",
+        "writer.append({ drop(moved); Entry::cancelled(proto::v1::Usage::default()) })",
+        "a_higher_epoch_ends_the_lower_one",
+    ),
+    (
         "[DONE] comes after an error at OpenAI's door",
         "gateway/src/door/completions/chunk.rs",
         "Some(Event::Failed(failure)) => error(&error_object(failure), out),",

@@ -15,8 +15,9 @@ use crate::history::History;
 
 /// How long a mesh may take until all that was cancelled or lost is let go of: the graces of readers and workers, and more.
 const SETTLED: Duration = Duration::from_secs(45);
-/// How long a finished turn may take to be stored: longer than the store was away.
-const STORED: Duration = Duration::from_secs(20);
+/// How long a finished turn may take to be stored: longer than the store was away, and longer than a lease, after which another router
+/// takes the answer of one that was killed just before it could write.
+const STORED: Duration = Duration::from_mins(1);
 
 /// Makes a conversation for somebody anonymous.
 pub async fn conversation(store: Channel) -> anyhow::Result<String> {
@@ -78,12 +79,16 @@ async fn running(routers: &[Channel]) -> anyhow::Result<Vec<String>> {
     Ok(running)
 }
 
+/// Until when all answers that have ended now must be stored.
+pub fn deadline() -> Instant {
+    Instant::now() + STORED
+}
+
 /// Waits until the answer that this history is of is stored, and checks it.
 ///
 /// # Errors
-/// How what is stored differs from what the client saw.
-pub async fn stored(store: &Channel, history: &History) -> Result<(), String> {
-    let deadline = Instant::now() + STORED;
+/// How what is stored at the deadline differs from what the client saw.
+pub async fn stored(store: &Channel, history: &History, deadline: Instant) -> Result<(), String> {
     loop {
         match look(store, history).await {
             Ok(()) => return Ok(()),

@@ -1,9 +1,10 @@
-//! A client that comes back: to any gateway, with the number of tokens that it has.
+//! A client that comes back: to any gateway, with what the door of its choice goes by.
 
 use std::{future::Future, io, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use memchr::memmem;
+use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -14,8 +15,8 @@ use crate::history::History;
 
 /// How soon it comes back: what `retry:` would tell a browser.
 const RETRY: Duration = Duration::from_millis(50);
-/// Attempts in a row that may bring nothing.
-const ATTEMPTS: u32 = 200;
+/// Attempts in a row that may bring nothing: they outlast a lease, after which a key is free whose router died just when it had taken it.
+const ATTEMPTS: u32 = 600;
 /// A stream that is silent for so long is given up, and read again.
 const SILENCE: Duration = Duration::from_secs(20);
 
@@ -45,9 +46,22 @@ impl Dial for Vec<SocketAddr> {
     }
 }
 
+/// By which door it comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Door {
+    /// `GET /stream`: it comes back with the answer's name and the number of tokens that it has. One that was not told the name asks anew.
+    #[default]
+    Simple,
+    /// `POST /v1/chat/completions` with `X-Unbroken-Resume`: it comes back with the `Last-Event-ID`. One that was told none sends its
+    /// `Idempotency-Key` again, as it does the first time.
+    Completions,
+}
+
 /// What it asks for.
 #[derive(Clone, Debug)]
 pub struct Ask {
+    /// By which door.
+    pub door: Door,
     /// The script's name.
     pub id: String,
     /// How many tokens.
@@ -59,19 +73,42 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// The query for it at the token door.
-    fn query(&self) -> String {
-        let conversation = self
-            .conversation
-            .as_ref()
-            .map(|id| format!("&conversation_id={id}"))
-            .unwrap_or_default();
+    fn prompt(&self) -> String {
         format!(
-            "prompt=[[script%20id={}%20tokens={}%20gap_us={}%20ttft_us=0%20epochs=1]]{conversation}",
+            "[[script id={} tokens={} gap_us={} ttft_us=0 epochs=1]]",
             self.id,
             self.tokens,
             self.gap.as_micros()
         )
+    }
+
+    /// The request for what is left of it.
+    fn request(&self, history: &History) -> String {
+        match self.door {
+            Door::Simple => {
+                let mut query = format!("prompt={}", self.prompt().replace(' ', "%20"));
+                if let Some(conversation) = &self.conversation {
+                    query += &format!("&conversation_id={conversation}");
+                }
+                if let Some(id) = &history.stream_id {
+                    query += &format!("&stream_id={id}&offset={}", history.received());
+                }
+                format!("GET /stream?{query} HTTP/1.1\r\nHost: mesh\r\n\r\n")
+            }
+            Door::Completions => {
+                let body = json!({
+                    "model": "scripted", "stream": true, "conversation_id": self.conversation,
+                    "messages": [{"role": "user", "content": self.prompt()}],
+                });
+                let body = body.to_string();
+                let back = match &history.last_event {
+                    Some(id) => format!("Last-Event-ID: {id}"),
+                    None => format!("Idempotency-Key: {}", self.id),
+                };
+                let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: mesh\r\nContent-Type: application/json\r\nX-Unbroken-Resume: 1";
+                format!("{head}\r\n{back}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+            }
+        }
     }
 }
 
@@ -100,13 +137,7 @@ pub async fn read(gateways: impl Dial, ask: Ask) -> History {
 /// Reads from one gateway until the answer's end or the connection's.
 async fn follow(gateways: &impl Dial, gateway: usize, history: &mut History, ask: &Ask) -> anyhow::Result<()> {
     let mut stream = gateways.dial(gateway).await?;
-    let resume = history
-        .stream_id
-        .as_ref()
-        .map_or_else(String::new, |id| format!("&stream_id={id}&offset={}", history.received()));
-    stream
-        .write_all(format!("GET /stream?{}{resume} HTTP/1.1\r\nHost: mesh\r\n\r\n", ask.query()).as_bytes())
-        .await?;
+    stream.write_all(ask.request(history).as_bytes()).await?;
     let mut buffer = Vec::with_capacity(4096);
     let end = loop {
         if let Some(end) = memmem::find(&buffer, b"\r\n\r\n") {
@@ -131,10 +162,14 @@ async fn follow(gateways: &impl Dial, gateway: usize, history: &mut History, ask
         while let Some(end) = memmem::find(&buffer, b"\n\n") {
             let event = String::from_utf8_lossy(&buffer[..end]).into_owned();
             buffer.drain(..end + 2);
-            if let Some((_, data)) = event.split_once("data: ")
-                && history.event(data, Instant::now())?
-            {
-                return Ok(());
+            if let Some((before, data)) = event.split_once("data: ") {
+                let id = before.lines().find_map(|line| line.split_once("id: "));
+                if history.event(data, Instant::now())? {
+                    return Ok(());
+                }
+                if let Some((_, id)) = id {
+                    history.last_event = Some(id.to_owned());
+                }
             }
         }
         let read = timeout(SILENCE, stream.read_buf(&mut buffer)).await.context("silence")??;

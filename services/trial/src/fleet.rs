@@ -1,6 +1,10 @@
 //! A mesh of separate processes.
 
-use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use chassis::channel;
@@ -9,6 +13,7 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 
 use crate::{
+    disk::Disk,
     process::{Plan, Process, Setting, free_ports, settings, sibling},
     proxy::Proxy,
 };
@@ -28,6 +33,10 @@ pub struct Layout {
     pub settings: Vec<Setting>,
     /// Whether a [`Proxy`] stands between each gateway and each router, and between each router and each worker.
     pub proxied: bool,
+    /// Whether the store has a [`Disk`] of its own, where this machine allows it.
+    pub own_disk: bool,
+    /// Whether the gateways share limits through a Redis, where there is one to start.
+    pub redis: bool,
 }
 
 impl Layout {
@@ -40,6 +49,8 @@ impl Layout {
             workers: vec![Vec::new(); workers],
             settings: Vec::new(),
             proxied: false,
+            own_disk: false,
+            redis: false,
         }
     }
 }
@@ -67,6 +78,10 @@ pub struct Fleet {
     pub to_routers: Vec<Vec<Proxy>>,
     /// By router and worker, if the layout says so.
     pub to_workers: Vec<Vec<Proxy>>,
+    /// The store's disk, if the layout says so and this machine allows it.
+    pub disk: Option<Disk>,
+    /// What the gateways share their limits through, if the layout says so and this machine has one.
+    pub redis: Option<Process>,
     /// Their data and logs, until the end.
     pub folder: TempDir,
 }
@@ -83,8 +98,21 @@ impl Fleet {
         );
         let to_routers = ways(layout.proxied, http.len(), &grpc).await?;
         let to_workers = ways(layout.proxied, grpc.len(), &engine).await?;
-        let start = |kind: &str, number: usize, own: &[(&str, &str)], over: &[Setting]| {
-            Process::start(Plan {
+        let (redis, limits) = if layout.redis {
+            shared_limits(folder.path())?
+        } else {
+            (None, Vec::new())
+        };
+        let data = folder.path().join("data");
+        let disk = match layout.own_disk.then(|| Disk::mount(&data, folder.path().join("disk.log"))) {
+            None => None,
+            Some(mounted) => mounted
+                .await
+                .inspect_err(|error| eprintln!("the store has no disk of its own: {error:#}"))
+                .ok(),
+        };
+        let plan = |kind: &str, number: usize, own: &[(&str, &str)], over: &[Setting]| -> anyhow::Result<Plan> {
+            Ok(Plan {
                 name: if number == 0 {
                     kind.to_owned()
                 } else {
@@ -96,9 +124,14 @@ impl Fleet {
                 log: folder.path().join(format!("{kind}-{number}.log")),
             })
         };
-        let data = folder.path().join("data").display().to_string();
-        let store = history.to_string();
-        let started = start("store", 0, &[("UNBROKEN_STORE_LISTEN", &store), ("UNBROKEN_DATA_DIR", &data)], &[])?;
+        let start = |kind: &str, number: usize, own: &[(&str, &str)], over: &[Setting]| Process::start(plan(kind, number, own, over)?);
+        let (data, store) = (data.display().to_string(), history.to_string());
+        let own = [("UNBROKEN_STORE_LISTEN", store.as_str()), ("UNBROKEN_DATA_DIR", data.as_str())];
+        let started = plan("store", 0, &own, &[])?;
+        let started = Process::start(match &disk {
+            Some(disk) => disk.within(started),
+            None => started,
+        })?;
         let workers = engine.iter().zip(&layout.workers).enumerate().map(|(number, (address, over))| {
             let address = address.to_string();
             let own = [
@@ -126,7 +159,7 @@ impl Fleet {
                 ("UNBROKEN_ROUTERS", routers.as_str()),
                 ("UNBROKEN_STORE", store.as_str()),
             ];
-            start("gateway", number, &own, &[])
+            start("gateway", number, &own, &limits)
         });
         let mut gateways = gateways.collect::<anyhow::Result<Vec<_>>>()?;
         for (gateway, address) in gateways.iter_mut().zip(&http) {
@@ -143,16 +176,19 @@ impl Fleet {
             history,
             to_routers,
             to_workers,
+            disk,
+            redis,
             folder,
         })
     }
 
-    /// All processes, in the order in which a request passes them, from the store backwards.
+    /// All processes, in the order in which a request passes them, from the store backwards, and at last what the gateways share.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         std::iter::once(&self.store)
             .chain(&self.workers)
             .chain(&self.routers)
             .chain(&self.gateways)
+            .chain(&self.redis)
     }
 
     /// The same, to do something to them.
@@ -161,6 +197,7 @@ impl Fleet {
             .chain(&mut self.workers)
             .chain(&mut self.routers)
             .chain(&mut self.gateways)
+            .chain(&mut self.redis)
     }
 
     /// A channel to each router, past the proxies.
@@ -203,6 +240,43 @@ impl Fleet {
         }
         text
     }
+}
+
+/// A Redis, and what gateways must be told to share limits through it: that everybody has some, and more than any run asks for. Nothing if
+/// there is none to start.
+fn shared_limits(folder: &Path) -> anyhow::Result<(Option<Process>, Vec<Setting>)> {
+    let port = free_ports(1)?[0].port().to_string();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|folder| folder.join("redis-server").exists()) {
+        return Ok((None, Vec::new()));
+    }
+    let redis = Process::start(Plan {
+        name: "redis".to_owned(),
+        program: "redis-server".into(),
+        arguments: [
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &port,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+            "/",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+        settings: Vec::new(),
+        log: folder.join("redis.log"),
+    })?;
+    let url = format!("redis://127.0.0.1:{port}");
+    let limits = settings(&[
+        ("UNBROKEN_REDIS", &url),
+        ("UNBROKEN_LIMITS", "on"),
+        ("UNBROKEN_TIERS", "free=1000000/1000000000000/100000"),
+    ]);
+    Ok((Some(redis), limits))
 }
 
 /// A proxy from each of so many to each target.

@@ -15,6 +15,8 @@ pub struct History {
     pub id: String,
     /// The answer's name in the mesh, once it was told: the last one, if the client had to ask anew before the first was told.
     pub stream_id: Option<String>,
+    /// The id of the last event that had one.
+    pub last_event: Option<String>,
     /// The conversation in which it was asked.
     pub conversation: Option<String>,
     started: Instant,
@@ -37,6 +39,7 @@ impl History {
         Self {
             id,
             stream_id: None,
+            last_event: None,
             conversation: None,
             started: Instant::now(),
             times: Vec::new(),
@@ -65,9 +68,18 @@ impl History {
             return Ok(true);
         }
         let value: Value = serde_json::from_str(data)?;
-        let Some(token) = value["token"].as_str() else {
-            anyhow::bail!("the answer failed: {data}");
-        };
+        match (value["token"].as_str(), value["choices"].as_array()) {
+            (Some(token), _) => self.token(token, now),
+            (None, Some(choices)) => {
+                let texts = choices.iter().filter_map(|choice| choice["delta"]["content"].as_str());
+                texts.filter(|text| !text.is_empty()).for_each(|text| self.token(text, now));
+            }
+            (None, None) => anyhow::bail!("the answer failed: {data}"),
+        }
+        Ok(false)
+    }
+
+    fn token(&mut self, token: &str, now: Instant) {
         match self.epoch_of(token) {
             Some(epoch) if epoch >= self.epoch && self.ends == 0 => {
                 self.epoch = epoch;
@@ -78,7 +90,6 @@ impl History {
                 .wrong
                 .push(format!("{token:?} at {} in epoch {}", self.times.len(), self.epoch)),
         }
-        Ok(false)
     }
 
     /// Who wrote the next token, if it is that.
@@ -91,7 +102,7 @@ impl History {
     /// Notes that a connection broke.
     pub fn broken(&mut self, error: &anyhow::Error) {
         if self.breaks.len() < 50 {
-            self.breaks.push(format!("{error:#}"));
+            self.breaks.push(format!("{} ms: {error:#}", self.started.elapsed().as_millis()));
         }
     }
 
@@ -110,6 +121,11 @@ impl History {
             () if self.ends != 1 => Err(format!("{}: {} ends; {:?}", self.id, self.ends, self.breaks)),
             () => Ok(()),
         }
+    }
+
+    /// How often another writer went on with it.
+    pub fn moves(&self) -> u32 {
+        self.epoch.saturating_sub(1)
     }
 
     /// The longest wait between two tokens, beyond the usual one.
@@ -142,6 +158,8 @@ mod tests {
         let (zero, one, done) = (r#"{"token":"a.0@1 "}"#, r#"{"token":"a.1@1 "}"#, "[DONE]");
         assert_eq!(history(&[zero, one, done]).check(2), Ok(()));
         assert_eq!(history(&[zero, r#"{"token":"a.1@2 "}"#, done]).check(2), Ok(()), "moved");
+        let chunk = r#"{"choices":[{"delta":{"content":"a.1@1 "}}]}"#;
+        assert_eq!(history(&[zero, chunk, done]).check(2), Ok(()), "a chunk of the other door");
         assert!(history(&[zero, done]).check(2).is_err(), "lost");
         assert!(history(&[zero, zero, one, done]).check(2).is_err(), "doubled");
         assert!(history(&[one, zero, done]).check(2).is_err(), "reordered");

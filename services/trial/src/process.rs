@@ -62,6 +62,11 @@ impl Process {
         &self.plan.name
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time used so far, children included.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
         usage::family(self.child.id()).into_iter().map(usage::cpu).sum()

@@ -8,6 +8,7 @@
 //! `UNBROKEN_SEED=17 cargo test --workspace --test it simulated` runs one seed and says what was done; `UNBROKEN_SEEDS=500` so many.
 
 mod fault;
+mod keys;
 mod mesh;
 mod network;
 mod positions;
@@ -19,7 +20,7 @@ use futures_util::{FutureExt as _, future::join_all};
 use tokio::time::{sleep, timeout};
 use trial::{
     aftermath,
-    client::{self, Ask},
+    client::{self, Ask, Door},
     history::History,
     random::Random,
 };
@@ -55,6 +56,7 @@ async fn trial_of(mesh: &mut Mesh, seed: u64) -> (Vec<String>, Vec<String>) {
     let mut clients = Vec::new();
     for number in 0..ANSWERS {
         let ask = Ask {
+            door: if number % 2 == 0 { Door::Simple } else { Door::Completions },
             id: format!("s{seed}-{number}"),
             tokens: 20 + u32::try_from(random.below(60)).unwrap(),
             gap: Duration::from_millis(1 + random.below(40)),
@@ -80,9 +82,10 @@ async fn trial_of(mesh: &mut Mesh, seed: u64) -> (Vec<String>, Vec<String>) {
     let (tokens, clients): (Vec<u32>, Vec<_>) = clients.into_iter().unzip();
     let histories: Vec<History> = join_all(clients).await.into_iter().map(Result::unwrap).collect();
     let mut violations = Vec::new();
+    let deadline = aftermath::deadline();
     for (history, tokens) in histories.iter().zip(tokens) {
         let verdict = match history.check(tokens) {
-            Ok(()) => aftermath::stored(&mesh.store(), history).await,
+            Ok(()) => aftermath::stored(&mesh.store(), history, deadline).await,
             Err(violation) => Err(violation),
         };
         violations.extend(verdict.err());

@@ -17,6 +17,7 @@ use trial::{
     fleet::{Fleet, Layout},
     nginx::Nginx,
     process::{self, Process},
+    relaying,
     report::Report,
 };
 
@@ -128,6 +129,9 @@ pub(crate) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
     }
     if bench.wants("hold") {
         pace::hold(bench, report).await?;
+    }
+    if bench.wants("journal") {
+        relaying::measure(bench.rounds, report).await?;
     }
     if bench.wants("soak") {
         soak::run(bench, report).await?;

@@ -20,10 +20,12 @@ pub(crate) enum Fault {
     Silence(char, char),
     /// The connections between two processes end in the middle of a frame.
     Cut(char, char),
+    /// All connections of a process do, save those to the store.
+    CutOff(char),
 }
 
 impl Fault {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Kill('w'),
         Self::Kill('r'),
         Self::Kill('g'),
@@ -37,6 +39,8 @@ impl Fault {
         Self::Silence('g', 'r'),
         Self::Cut('r', 'w'),
         Self::Cut('g', 'r'),
+        Self::CutOff('w'),
+        Self::CutOff('r'),
     ];
 
     pub(crate) fn draw(random: &mut Random) -> Self {
@@ -79,6 +83,13 @@ impl Fault {
                 let (from, to, bytes) = (mesh.one(from, random), mesh.one(to, random), random.below(2000));
                 mesh.network.link(&from, &to).cut_after(Direction::Down, bytes);
                 format!("{from} to {to} is cut after {bytes} bytes")
+            }
+            Self::CutOff(kind) => {
+                let host = mesh.one(kind, random);
+                for link in mesh.network.links_between(&host, &["g", "r", "w"]) {
+                    link.cut_after(Direction::Down, random.below(600));
+                }
+                format!("all connections of {host} are cut")
             }
         }
     }

@@ -85,6 +85,16 @@ impl Network {
         own.map(|(_, link)| Arc::clone(link)).collect()
     }
 
+    /// The ways between a host and all of these kinds.
+    pub(crate) fn links_between(&self, host: &str, kinds: &[&str]) -> Vec<Arc<Link>> {
+        let links = self.links.lock().unwrap();
+        let is_one = |other: &String| kinds.iter().any(|kind| other.starts_with(kind));
+        let own = links
+            .iter()
+            .filter(|((from, to), _)| (from == host && is_one(to)) || (to == host && is_one(from)));
+        own.map(|(_, link)| Arc::clone(link)).collect()
+    }
+
     /// Connects to `from.to:port`.
     pub(crate) async fn dial(&self, address: &str) -> io::Result<DuplexStream> {
         let name = address.split(':').next().unwrap_or_default();

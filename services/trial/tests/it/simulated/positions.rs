@@ -25,19 +25,20 @@ enum Victim {
 }
 
 /// An answer that streams in.
-struct Reading {
+pub(super) struct Reading {
     connection: tokio::io::DuplexStream,
     buffer: String,
     stream_id: String,
 }
 
 impl Reading {
-    async fn start(mesh: &Mesh, body: &Value) -> Self {
+    /// Asks a gateway for it; `header` is one line more, or nothing.
+    pub(super) async fn start(mesh: &Mesh, gateway: usize, header: &str, body: &Value) -> Self {
         let body = body.to_string();
-        let mut connection = mesh.gateways().dial(0).await.unwrap();
+        let mut connection = mesh.gateways().dial(gateway).await.unwrap();
         let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: mesh\r\nContent-Type: application/json\r\nContent-Length:";
         connection
-            .write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes())
+            .write_all(format!("{head} {}\r\n{header}\r\n{body}", body.len()).as_bytes())
             .await
             .unwrap();
         let mut reading = Self {
@@ -68,7 +69,7 @@ impl Reading {
     }
 
     /// The next chunk, without what names this very answer. `None` at `[DONE]`.
-    async fn next(&mut self) -> Option<Value> {
+    pub(super) async fn next(&mut self) -> Option<Value> {
         loop {
             let event = self.until("\n\n").await;
             let Some((_, data)) = event.split_once("data: ") else { continue };
@@ -84,7 +85,7 @@ impl Reading {
 
 /// Reads one answer, and kills after so many chunks. Returns them, and whether there was somebody to kill.
 async fn read(mesh: &mut Mesh, body: &Value, victim: Victim, after: usize) -> (Vec<Value>, bool) {
-    let mut reading = Reading::start(mesh, body).await;
+    let mut reading = Reading::start(mesh, 0, "", body).await;
     let (mut chunks, mut killed) = (Vec::new(), false);
     loop {
         if chunks.len() == after && !killed {
