@@ -20,7 +20,7 @@ pub(crate) enum Fault {
     Silence(char, char),
     /// The connections between two processes end in the middle of a frame.
     Cut(char, char),
-    /// All connections of a process do, save those to the store.
+    /// All connections of a process end at once, save those to the store.
     CutOff(char),
 }
 
@@ -86,9 +86,8 @@ impl Fault {
             }
             Self::CutOff(kind) => {
                 let host = mesh.one(kind, random);
-                for link in mesh.network.links_between(&host, &["g", "r", "w"]) {
-                    link.cut_after(Direction::Down, random.below(600));
-                }
+                let links = mesh.network.links_between(&host, &["g", "r", "w"]);
+                links.iter().for_each(|link| link.reset());
                 format!("all connections of {host} are cut")
             }
         }
