@@ -86,14 +86,12 @@ impl Ask {
     fn request(&self, history: &History) -> String {
         match self.door {
             Door::Simple => {
-                let mut query = format!("prompt={}", self.prompt().replace(' ', "%20"));
-                if let Some(conversation) = &self.conversation {
-                    query += &format!("&conversation_id={conversation}");
-                }
-                if let Some(id) = &history.stream_id {
-                    query += &format!("&stream_id={id}&offset={}", history.received());
-                }
-                format!("GET /stream?{query} HTTP/1.1\r\nHost: mesh\r\n\r\n")
+                let prompt = self.prompt().replace(' ', "%20");
+                let conversation = self.conversation.as_ref().map(|id| format!("&conversation_id={id}"));
+                let back = history.stream_id.as_ref();
+                let back = back.map(|id| format!("&stream_id={id}&offset={}", history.received()));
+                let [conversation, back] = [conversation, back].map(Option::unwrap_or_default);
+                format!("GET /stream?prompt={prompt}{conversation}{back} HTTP/1.1\r\nHost: mesh\r\n\r\n")
             }
             Door::Completions => {
                 let body = json!({
