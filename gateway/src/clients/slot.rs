@@ -154,6 +154,9 @@ impl State {
             self.end = Some(End::Behind);
             return;
         };
+        if self.entries.capacity() == 0 {
+            self.entries.reserve_exact(entries.len()); // most streams wait with one entry or none: no room for more at first
+        }
         for entry in entries.into_iter().skip(known as usize) {
             if matches!(&entry.event, Some(Event::Failed(failure)) if failure.reason() == Reason::Moved) {
                 self.end = Some(End::Broken); // this router's copy ends here, and not the answer
