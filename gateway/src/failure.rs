@@ -111,7 +111,7 @@ impl Refusal {
     }
 
     /// After how many seconds it is worth trying again.
-    fn retry_after_seconds(&self) -> Option<u64> {
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
         let wait = self.0.retry_after?.as_millis().div_ceil(1000).max(1);
         u64::try_from(wait).ok()
     }
