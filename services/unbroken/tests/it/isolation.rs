@@ -141,8 +141,8 @@ fn asked(mesh: &Guarded, (method, path): &(Method, String), things: &Things, mod
     ];
     let mut paths = vec![path.clone()];
     if path.contains("{id}") {
-        let named = |name| path.replace("{id}", name).replace("{item}", &things.item);
-        paths = names.iter().map(|name| named(name)).collect();
+        let of = |name| path.replace("{id}", name).replace("{item}", &things.item);
+        paths = names.iter().map(|name| of(name)).collect();
     }
     assert!(!paths[0].contains('{'), "{path}: teach this test what that is");
     let (conversation, stream) = (things.conversation.as_str(), things.stream.as_str());
