@@ -87,7 +87,9 @@ impl Fault {
             Self::CutOff(kind) => {
                 let host = mesh.one(kind, random);
                 let links = mesh.network.links_between(&host, &["g", "r", "w"]);
-                links.iter().for_each(|link| link.reset());
+                for link in links.iter() {
+                    link.reset();
+                }
                 format!("all connections of {host} are cut")
             }
         }
