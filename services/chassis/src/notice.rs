@@ -76,16 +76,21 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_woken_though_it_looked_before() {
-        let event = Event::default();
-        let mut notice = event.notice();
-        for _ in 0..3 {
-            assert!(futures_util::poll!(&mut notice).is_pending());
-        }
-        let waits = tokio::spawn(notice);
-        tokio::task::yield_now().await;
+        let (event, looked) = (Event::default(), Event::default());
+        let (mut notice, mut looks, on_look) = (event.notice(), 0, looked.clone());
+        let waits = tokio::spawn(std::future::poll_fn(move |context| {
+            looks += 1;
+            if looks < 3 {
+                context.waker().wake_by_ref(); // for reasons of its own
+            } else {
+                on_look.happen();
+            }
+            Pin::new(&mut notice).poll(context)
+        }));
+        looked.wait().await;
+        assert!(!event.has_happened() && !waits.is_finished());
         event.happen();
         waits.await.unwrap();
-        assert!(event.has_happened());
         event.notice().await;
     }
 }
