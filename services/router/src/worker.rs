@@ -7,9 +7,12 @@ mod breaker;
 mod call;
 pub(crate) mod line;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -30,6 +33,8 @@ use crate::{
 
 /// Commands that wait for the connection. A worker that lets so many pile up has stopped reading.
 const COMMANDS: usize = 4096;
+/// A worker that has spoken within this time is there: half more than the time between two heartbeats.
+const NEAR: Duration = Duration::from_millis(600);
 /// Answers that a worker that comes back is told to stop. It stops those without a reader by itself after its grace time.
 const LOST: usize = 4096;
 
@@ -54,6 +59,8 @@ struct Health {
     foreign: u32,
     /// Whether it has ever spoken.
     met: bool,
+    /// When it spoke last.
+    heard: Instant,
     breaker: Breaker,
 }
 
@@ -69,6 +76,7 @@ impl Worker {
                 load: Load::default(),
                 foreign: 0,
                 met: false,
+                heard: Instant::now(),
                 breaker: Breaker::default(),
             }),
             exchange: Mutex::new(None),
@@ -111,6 +119,12 @@ impl Worker {
     pub(crate) fn slots(&self, fits: impl Fn(&Model) -> bool) -> Option<u32> {
         let health = self.health.lock();
         (health.is_ready() && health.load.models.iter().any(fits)).then(|| health.load.slots.max(1))
+    }
+
+    /// Whether it is ready, serves a model that `fits`, and has spoken so lately that it surely lives, and can be reached.
+    pub(crate) fn is_near(&self, fits: impl Fn(&Model) -> bool) -> bool {
+        let health = self.health.lock();
+        health.is_ready() && health.heard.elapsed() <= NEAR && health.load.models.iter().any(fits)
     }
 
     /// What it is for a request that takes so many `seats`: a candidate, if it has room.
@@ -195,6 +209,7 @@ impl Worker {
                 String::new()
             };
             health.met = true;
+            health.heard = Instant::now();
             health.load = load;
         }
         self.pulse.slots_changed();

@@ -132,6 +132,12 @@ impl Workers {
         self.list.read().iter().any(|known| known.worker.slots(fits).is_some())
     }
 
+    /// Whether a worker that surely lives serves this model and, if the answer `continues`, can go on with it.
+    pub(crate) fn is_near(&self, model: &str, continues: bool) -> bool {
+        let fits = |one: &Model| one.id == model && one.chat && (one.continuation || !continues);
+        self.list.read().iter().any(|known| known.worker.is_near(fits))
+    }
+
     /// The model of that name that can do what `able` asks, or the first one if no name is given.
     ///
     /// # Errors

@@ -246,8 +246,9 @@ impl Router {
         tracing::info!(stream_id = %answer.id, position = answer.journal.len(), epoch, %failure, "the answer moves to another worker");
         let (router, answer) = (Arc::clone(self), Arc::clone(answer));
         self.drain.spawn(async move {
-            // One that no worker can be found for is not claimed: it may be this router that is cut off, and another one can go on.
-            while !router.workers.serves(answer.model(), !answer.journal.is_empty()) {
+            // One that no worker is there for is not claimed: it may be this router that is cut off, and then another one can go on. A worker
+            // that was not heard of lately may be lost as well, and only not be known to be.
+            while !router.workers.is_near(answer.model(), !answer.journal.is_empty()) {
                 if answer.journal.is_closed() {
                     return;
                 }

@@ -40,7 +40,7 @@ impl Router {
         let Some(store) = &self.store else { return Ok(FIRST_EPOCH) };
         self.workers.resolve(&request.model, |model| model.chat)?; // what is refused anyway must not keep others from it
         if let Ok(known) = store.get_answer(&request.stream_id, request.principal.as_ref()).await
-            && known.state != "running"
+            && matches!(known.state.as_str(), "finished" | "cancelled")
         {
             return Err(not_kept());
         }

@@ -58,7 +58,7 @@ impl Fault {
             Self::StopWorker => "SIGTERM a worker",
             Self::KillRouter => "kill -9 a router",
             Self::PartitionRouter => "partition a router for 12 s",
-            Self::CutRouter => "cut a router's connections in a frame",
+            Self::CutRouter => "cut a router's connections, all at once",
             Self::StopRouter => "SIGTERM a router",
             Self::KillGateway => "kill -9 a gateway",
             Self::StopGateway => "SIGTERM a gateway",

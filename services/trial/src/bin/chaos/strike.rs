@@ -58,7 +58,7 @@ impl Fault {
             Self::StopWorker => return stop(&mut fleet.workers[worker]).await,
             Self::KillRouter => fleet.routers[router].kill()?,
             Self::PartitionRouter => partition(&of_router(fleet, router), CUT_OFF).await,
-            Self::CutRouter => cut(&of_router(fleet, router), random),
+            Self::CutRouter => of_router(fleet, router).iter().for_each(|link| link.reset()),
             Self::StopRouter => return stop(&mut fleet.routers[router]).await,
             Self::KillGateway => fleet.gateways[gateway].kill()?,
             Self::StopGateway => return stop(&mut fleet.gateways[gateway]).await,
