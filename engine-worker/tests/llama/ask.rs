@@ -153,12 +153,13 @@ pub(crate) fn resume(request: &ChatRequest, made: &[Entry]) -> GenerateRequest {
     }
 }
 
-/// Entries without what may differ: how much of the prompt was in the cache.
+/// Entries without what may differ: how much of the prompt was in the cache, and when the answer ended.
 pub(crate) fn comparable(mut entries: Vec<Entry>) -> Vec<Entry> {
-    if let Some(Event::Finished(finished)) = &mut entries.last_mut().unwrap().event
-        && let Some(usage) = &mut finished.usage
-    {
-        usage.cached_tokens = 0;
+    if let Some(Event::Finished(finished)) = &mut entries.last_mut().unwrap().event {
+        finished.ended_ms = 0;
+        if let Some(usage) = &mut finished.usage {
+            usage.cached_tokens = 0;
+        }
     }
     entries
 }
