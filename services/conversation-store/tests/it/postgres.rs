@@ -110,7 +110,9 @@ impl Server {
 
     /// Kills all of it at once, as if the machine had lost it.
     pub(crate) fn kill(&mut self) {
-        // Stopped first, so that none has time to see another one die.
+        // The first one is stopped before the others are counted: a child that it made meanwhile would outlive all, and keep the shared
+        // memory. Then all are, so that none has time to see another one die.
+        let _ = kill(self.pid(), Signal::SIGSTOP);
         self.signal_all(Signal::SIGSTOP);
         self.signal_all(Signal::SIGKILL);
         self.let_go("keep\n");
