@@ -183,16 +183,16 @@ mod tests {
     const EC_KEY: &str =
         r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#;
     const EC_TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
-    /// The example of RFC 7515, appendix A.2.
-    const RSA_KEY: &str = r#"{"kty":"RSA","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ","e":"AQAB"}"#;
-    const RSA_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrp0igcN_IoypGlUPQGe77Rw";
+    /// Made with OpenSSL: a key of 2048 bits, and what it has signed.
+    const RSA_KEY: &str = r#"{"kty":"RSA","n":"mANsTVwGvWjW4G1lwEyvhq0W0b5GZhGY923aZ-qSstCJcphq-nqQznBrSfTCq2_dN1CXYvpLE9BAOYdSB2e6IcxnY-4OaQ6OYWd-pdqmmG6cfE2Zi6cxw1izTJDBxcrzaO-pYroK2gTe5EpAGo5DQAB-UaAsT_QJEZQ2z4OhZJRmEzg-sgI_tQYL7nl97p7K1e7VN68S6FvhEg6uUjAccs8IMBB9sy94uYiwxbDckp0xIF6UEoWg09r3OujvvdOgkpB8zvNkebxNwS6SFXN0TrYI8vx_7iTvzpDOBb7hLnmkz9rlKtmiZJzgQbzshxoSHteEW3jJpGhck3lwqJtXVQ","e":"AQAB"}"#;
+    const RSA_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLCJleHAiOjEzMDA4MTkzODB9.Rq6y7yupTPNHPvSE-fGPcOAesR9Y6Jh8IlzIVTeFJxZKEeijo1rQoeD8CX1Rpvc2bbKb6Y6BG9xlsQFNiaA78tAfM6dCxJAKsRfAvre5if2r1bUkniEw1CwHp9s6jiFDOE29kMd6qtzzirNsoqbRyIpseh-kKoHrio-UrJg5q4GixdVXnNGY3rSBxqwpSjGKcEcCUz0AdYM3ZLYhDePmSH1kt1eqIeY_0nkdKvOgvA1Uv3J8LGcZILirzFvQrlE2BeMAP8S39YxnUxZN5JM29M6B3T_M0cLGtX3It5CnGqnTxuZvM5fSk0gip0Vq7XN1iueZByZxTzx2nsighk2MRA";
 
     fn key(jwk: &str) -> PublicKey {
         serde_json::from_str::<Jwk>(jwk).unwrap().public_key().unwrap()
     }
 
     #[test]
-    fn the_signatures_of_the_standards_are_good_and_changed_ones_are_not() {
+    fn good_signatures_are_believed_and_changed_ones_are_not() {
         for (jwk, token) in [(EC_KEY, EC_TOKEN), (RSA_KEY, RSA_TOKEN)] {
             let claims = Unchecked::parse(token).unwrap().claims(&key(jwk)).unwrap();
             assert_eq!(claims["iss"], "joe");

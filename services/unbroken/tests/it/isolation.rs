@@ -13,7 +13,7 @@ use tokio_tungstenite::{
 
 use crate::{
     identity::Guarded,
-    stream::{message, script},
+    stream::{eventually, message, script},
 };
 
 /// What everybody may read: it tells nothing of anybody. Whoever adds to this list has thought about it.
@@ -60,6 +60,12 @@ impl Things {
         let conversation = made["id"].as_str().unwrap().to_owned();
         let said = json!({"message": script(word, 3, Duration::ZERO), "conversation_id": conversation});
         assert_eq!(mesh.post("/chat", key, said).await.status(), 200);
+        let path = format!("/conversations/{conversation}/messages");
+        eventually("the turn is stored", async || {
+            let messages: Value = mesh.get(&path, key).await.json().await.unwrap();
+            messages["data"][1]["state"] == "finished"
+        })
+        .await;
         let endless = script(word, 1_000_000, Duration::from_millis(5));
         let query = [("prompt", endless.as_str()), ("disconnect", "background")];
         let running = mesh
@@ -157,7 +163,7 @@ fn asked(mesh: &Guarded, (method, path): &(Method, String), things: &Things, mod
     let body = json!({
         "model": model, "message": "x", "messages": [{"role": "user", "content": "x"}], "prompt": "x", "input": "x", "max_tokens": 2,
         "title": "x", "user": "x", "for": "stream", "stream_id": stream, "conversation_id": conversation, "conversation": format!("conv_{conversation}"),
-        "previous_response_id": null,
+        "previous_response_id": null, "items": [{"type": "message", "role": "user", "content": "x"}], "metadata": {},
     });
     let mut requests = Vec::new();
     for path in paths {
