@@ -1,6 +1,15 @@
 //! A client that comes back: to any gateway, with what the door of its choice goes by.
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use memchr::memmem;
@@ -70,6 +79,8 @@ pub struct Ask {
     pub gap: Duration,
     /// In which conversation.
     pub conversation: Option<String>,
+    /// Counts those that have begun: that have their first token.
+    pub begun: Arc<AtomicUsize>,
 }
 
 impl Ask {
@@ -162,8 +173,12 @@ async fn follow(gateways: &impl Dial, gateway: usize, history: &mut History, ask
             buffer.drain(..end + 2);
             if let Some((before, data)) = event.split_once("data: ") {
                 let id = before.lines().find_map(|line| line.split_once("id: "));
+                let fresh = history.received() == 0;
                 if history.event(data, Instant::now())? {
                     return Ok(());
+                }
+                if fresh && history.received() > 0 {
+                    ask.begun.fetch_add(1, Ordering::Relaxed);
                 }
                 if let Some((_, id)) = id {
                     history.last_event = Some(id.to_owned());

@@ -246,13 +246,16 @@ impl Router {
         tracing::info!(stream_id = %answer.id, position = answer.journal.len(), epoch, %failure, "the answer moves to another worker");
         let (router, answer) = (Arc::clone(self), Arc::clone(answer));
         self.drain.spawn(async move {
-            // One that no worker is there for is not claimed: it may be this router that is cut off, and then another one can go on. A worker
-            // that was not heard of lately may be lost as well, and only not be known to be.
-            while !router.workers.is_near(answer.model(), !answer.journal.is_empty()) {
+            // One that no worker is there for is not claimed: it may be this router that is cut off, and then another one can go on. What ends
+            // one connection may be ending the others just now, and a worker that was not heard of lately may be lost, too.
+            loop {
+                sleep(LOOK_AGAIN).await;
                 if answer.journal.is_closed() {
                     return;
                 }
-                sleep(LOOK_AGAIN).await;
+                if router.workers.is_near(answer.model(), !answer.journal.is_empty()) {
+                    break;
+                }
             }
             match router.claim_next(&answer, epoch).await {
                 Ok(next) if answer.claim(next).is_ok() => router.wait_again(&answer),

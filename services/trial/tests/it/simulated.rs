@@ -14,7 +14,7 @@ mod network;
 mod positions;
 mod store;
 
-use std::{env, panic::AssertUnwindSafe, time::Duration};
+use std::{env, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::join_all};
 use tokio::time::{sleep, timeout};
@@ -61,6 +61,7 @@ async fn trial_of(mesh: &mut Mesh, seed: u64) -> (Vec<String>, Vec<String>) {
             tokens: 20 + u32::try_from(random.below(60)).unwrap(),
             gap: Duration::from_millis(1 + random.below(40)),
             conversation: Some(aftermath::conversation(mesh.store()).await.unwrap()),
+            begun: Arc::default(),
         };
         let wait = Duration::from_millis(random.below(600));
         let gateways = mesh.gateways();

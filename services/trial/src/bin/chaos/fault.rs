@@ -128,7 +128,7 @@ impl Fault {
         if matches!(self, Self::KillWorkers | Self::KillStore | Self::KillRedis) {
             900
         } else {
-            2000
+            1700
         }
     }
 

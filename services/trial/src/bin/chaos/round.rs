@@ -6,13 +6,14 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use anyhow::Context as _;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use trial::{
     aftermath,
     client::{self, Ask, Door},
@@ -27,8 +28,10 @@ use crate::fault::Fault;
 /// How long an answer streams: 3 s at 50 tokens a second.
 const TOKENS: u32 = 150;
 const GAP: Duration = Duration::from_millis(20);
-/// The earliest moment of a fault, in milliseconds from when the crowd begins.
+/// The earliest moment of a fault, in milliseconds from when all of the crowd have begun.
 const EARLIEST_MS: u64 = 300;
+/// How long it may take until all have begun.
+const BEGUN: Duration = Duration::from_mins(1);
 /// Calls on the store at once, to ask what it has.
 const CALLS: usize = 16;
 /// Rounds in a row that may strike nobody: kills that no answer notices never add up to as many as are wanted.
@@ -137,7 +140,7 @@ impl Case {
             .buffered(CALLS)
             .try_collect()
             .await?;
-        let over = Arc::new(AtomicBool::new(false));
+        let (over, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let clients: Vec<_> = (0..)
             .zip(conversations)
             .map(|(number, conversation)| {
@@ -147,10 +150,18 @@ impl Case {
                     tokens: TOKENS,
                     gap: GAP,
                     conversation: Some(conversation),
+                    begun: Arc::clone(&begun),
                 };
                 tokio::spawn(read_on(fleet.http.clone(), ask, Arc::clone(&over)))
             })
             .collect();
+        // What is promised is promised of answers that have begun.
+        let all_begun = async {
+            while begun.load(Ordering::Relaxed) < crowd {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(BEGUN, all_begun).await.context("not every answer began")?;
         sleep(Duration::from_millis(EARLIEST_MS + random.below(fault.moments_ms()))).await;
         let exit = fault.strike(fleet, random).await?;
         over.store(true, Ordering::Relaxed);

@@ -87,7 +87,7 @@ impl Fault {
             Self::CutOff(kind) => {
                 let host = mesh.one(kind, random);
                 let links = mesh.network.links_between(&host, &["g", "r", "w"]);
-                for link in links.iter() {
+                for link in &links {
                     link.reset();
                 }
                 format!("all connections of {host} are cut")
