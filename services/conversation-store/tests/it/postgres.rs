@@ -114,7 +114,15 @@ impl Server {
         // memory. Then all are, so that none has time to see another one die.
         let _ = kill(self.pid(), Signal::SIGSTOP);
         self.signal_all(Signal::SIGSTOP);
+        let first = self.pid();
+        let all: Vec<Pid> = children(first).into_iter().chain([first]).collect();
         self.signal_all(Signal::SIGKILL);
+        // On a busy machine one may take its time to die, and hold the shared memory until then.
+        let began = std::time::Instant::now();
+        while all.iter().any(|pid| holds_memory(*pid)) {
+            assert!(began.elapsed() < PATIENCE, "a process of PostgreSQL outlives SIGKILL");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.let_go("keep\n");
     }
 
@@ -245,6 +253,13 @@ fn tool(name: &str) -> PathBuf {
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
         .unwrap_or_else(|| panic!("these tests need a real PostgreSQL, and `{name}` is neither in PATH nor in /usr/lib/postgresql/*/bin; on Debian: apt-get install -y postgresql"))
+}
+
+/// Whether a process is there, and more than a line in its parent's books.
+fn holds_memory(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
+    !(state.is_empty() || state.starts_with('Z') || state.starts_with('X'))
 }
 
 fn children(parent: Pid) -> Vec<Pid> {
