@@ -112,8 +112,8 @@ async fn a_key_opens_the_doors_until_it_is_revoked() {
         (status, code.as_str(), challenge.as_deref()),
         (401, "missing_credentials", Some("Bearer realm=\"unbroken\""))
     );
-    let last = if key.ends_with('0') { '1' } else { '0' };
-    let wrong = format!("{}{last}", &key[..key.len() - 1]);
+    let end = if key.ends_with('0') { '1' } else { '0' };
+    let wrong = format!("{}{end}", &key[..key.len() - 1]);
     for wrong in [wrong.as_str(), "none", "ub_live_x", &key.replace("live", "test")] {
         let (status, code, challenge) = refusal(mesh.post("/chat", wrong, chat.clone()).await).await;
         assert_eq!((status, code.as_str()), (401, "invalid_api_key"), "{wrong}");
