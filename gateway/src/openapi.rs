@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use utoipa::{
-    IntoParams, IntoResponses, OpenApi,
+    IntoParams, IntoResponses, OpenApi, ToSchema,
     openapi::{
         ContentBuilder, ObjectBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Type,
         path::{Parameter, ParameterBuilder, ParameterIn},
@@ -111,6 +111,21 @@ pub(crate) struct BodyRefused;
 /// What a door answers to what [`Comeback`] says, beside the rest of the answer.
 #[derive(Debug)]
 pub(crate) struct CameBack;
+
+/// One event of a stream; a stream is any number of them.
+#[derive(Debug, ToSchema)]
+#[schema(as = ServerSentEvent)]
+#[expect(dead_code, reason = "for the document: events are written as they come, by each door")]
+pub(crate) struct Sent {
+    /// What the door calls it. Streams of chat completions and texts call none.
+    event: Option<String>,
+    /// JSON, or `[DONE]`.
+    data: String,
+    /// To come back with: `Last-Event-ID`.
+    id: Option<String>,
+    /// How soon to, in milliseconds.
+    retry: Option<u32>,
+}
 
 type Responses = BTreeMap<String, RefOr<Response>>;
 

@@ -37,7 +37,7 @@ use crate::{
     tag = openapi::SIMPLE,
     params(("q" = String, Query, description = "What the user says."), openapi::Asked, openapi::Comeback),
     responses(
-        (status = OK, description = "The events.", body = String, content_type = "text/event-stream"),
+        (status = OK, description = "The events.", body = openapi::Sent, content_type = "text/event-stream"),
         openapi::CameBack,
         openapi::Refused,
     ),

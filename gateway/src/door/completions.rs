@@ -54,7 +54,7 @@ pub(crate) struct Shape {
     params(openapi::Comeback),
     request_body = Completion,
     responses(
-        (status = OK, description = "The answer.", content((Answered = "application/json"), (String = "text/event-stream"))),
+        (status = OK, description = "The answer.", content((Answered = "application/json"), (openapi::Sent = "text/event-stream"))),
         openapi::CameBack,
         openapi::BodyRefused,
     ),

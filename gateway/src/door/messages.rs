@@ -51,7 +51,7 @@ use crate::{
     ),
     request_body = Asked,
     responses(
-        (status = OK, description = "The answer.", content((Answered = "application/json"), (String = "text/event-stream"))),
+        (status = OK, description = "The answer.", content((Answered = "application/json"), (openapi::Sent = "text/event-stream"))),
         error::Refused,
     ),
 )]

@@ -88,7 +88,7 @@ enum Begun {
     params(openapi::Key),
     request_body = Asked,
     responses(
-        (status = OK, description = "The response.", content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = OK, description = "The response.", content((Value = "application/json"), (openapi::Sent = "text/event-stream"))),
         (status = UNPROCESSABLE_ENTITY, description = "This `Idempotency-Key` was used for another request.", body = Body<'_>),
         openapi::BodyRefused,
     ),

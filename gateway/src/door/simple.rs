@@ -42,7 +42,7 @@ use crate::{
     tag = openapi::SIMPLE,
     params(Begin, openapi::Asked, openapi::Comeback),
     responses(
-        (status = OK, description = "`data: {\"token\":…}` for each token, then `data: [DONE]`.", body = String, content_type = "text/event-stream"),
+        (status = OK, description = "`data: {\"token\":…}` for each token, then `data: [DONE]`.", body = openapi::Sent, content_type = "text/event-stream"),
         openapi::CameBack,
         openapi::Refused,
     ),
@@ -89,7 +89,7 @@ async fn open(app: &App, account: &mut Account, uri: &Uri, headers: &HeaderMap) 
     tag = openapi::SIMPLE,
     params(Begin, openapi::Asked, openapi::Comeback),
     responses(
-        (status = OK, description = "As of `/stream`.", body = String, content_type = "text/event-stream"),
+        (status = OK, description = "As of `/stream`.", body = openapi::Sent, content_type = "text/event-stream"),
         openapi::CameBack,
         openapi::Refused,
     ),
@@ -138,7 +138,7 @@ pub(super) struct Chat {
     params(openapi::Comeback),
     request_body = Chat,
     responses(
-        (status = OK, description = "The answer.", content((Answered = "application/json"), (String = "text/event-stream"))),
+        (status = OK, description = "The answer.", content((Answered = "application/json"), (openapi::Sent = "text/event-stream"))),
         openapi::CameBack,
         openapi::BodyRefused,
     ),

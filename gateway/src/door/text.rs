@@ -61,7 +61,7 @@ enum Admitted {
     params(openapi::Comeback),
     request_body = TextCompletion,
     responses(
-        (status = OK, description = "The answer.", content((Answered = "application/json"), (String = "text/event-stream"))),
+        (status = OK, description = "The answer.", content((Answered = "application/json"), (openapi::Sent = "text/event-stream"))),
         openapi::CameBack,
         openapi::BodyRefused,
     ),

@@ -36,7 +36,7 @@ use crate::{
     tag = openapi::OPENAI,
     params(("id" = String, Path, description = "The response's id, `resp_…`."), Again),
     responses(
-        (status = OK, description = "The response.", content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = OK, description = "The response.", content((Value = "application/json"), (openapi::Sent = "text/event-stream"))),
         openapi::Refused,
     ),
 )]
