@@ -47,7 +47,7 @@ pub struct KeySettings {
     /// said: `key-secret` in the data directory)
     #[arg(long, env = "UNBROKEN_KEY_SECRET_FILE", value_name = "FILE")]
     pub key_secret_file: Option<PathBuf>,
-    /// The environment that stands in API keys, ub_<environment>_…: a key is good in its own only
+    /// The environment that stands in API keys, `ub_ENVIRONMENT_…`: a key is good in its own only
     #[arg(long, env = "UNBROKEN_KEY_ENVIRONMENT", default_value = "live", value_name = "NAME")]
     pub key_environment: String,
 }
