@@ -171,7 +171,8 @@ fn is_away(status: &Status) -> bool {
     !said
         && matches!(
             status.code(),
-            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
+            // Internal: what tonic makes of a connection that broke in the middle of a reply.
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal
         )
 }
 

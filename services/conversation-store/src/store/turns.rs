@@ -31,11 +31,24 @@ impl Store {
         let Some(first) = open(&mut *session, scope, turn).await? else {
             // Opened before: dropping the session takes the places back.
             drop(session);
+            self.renew(scope, request, now).await?;
             return self.opened_turn(scope, request).await;
         };
         let history = messages::history(&mut *session, scope, &request.conversation_id, first).await?;
         session.commit().await?;
         Ok(BeginTurnResponse { history })
+    }
+
+    /// Whoever opens a turn once more is about to make its answer: the lease of who opened it first may be over by now.
+    async fn renew(&self, scope: &Scope, request: &BeginTurnRequest, now: i64) -> Result<(), Fault> {
+        let mut session = self.database.write().await?;
+        session
+            .run(
+                "UPDATE answers SET lease_ms = $4 WHERE tenant_id = $1 AND user_id = $2 AND stream_id = $3 AND state = 'running'",
+                scope.params([(&request.stream_id).into(), self.lease_until(now).into()]),
+            )
+            .await?;
+        session.commit().await
     }
 
     /// The history of a turn that is open or closed.

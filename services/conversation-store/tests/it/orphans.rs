@@ -85,6 +85,10 @@ async fn an_answer_whose_lease_is_over_is_an_orphan_until_somebody_saves_or_ends
     assert_eq!(held(&stage).await, 0, "its lease is over at once");
     finish(&mut client, vec![finished(&id, "a", "the end")]).await;
     until_orphans(&mut client, &["b"]).await;
+    let lease = "SELECT COUNT(*) FROM answers WHERE lease_ms > (SELECT MAX(updated_ms) FROM answers) AND stream_id = 'b'";
+    assert_eq!(stage.count(lease).await, 0, "its lease is over");
+    begin(&mut client, turn(&id, "b", "hello")).await;
+    assert_eq!(stage.count(lease).await, 1, "who opens it once more has a lease of its own");
     assert!(!answer(&mut client, "a").await.orphan);
 }
 

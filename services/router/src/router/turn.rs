@@ -40,6 +40,9 @@ impl Router {
                 answer.set_request(request);
             }
         });
+        if ended && !answer.is_owned() {
+            return; // another router has it, and closes its turn
+        }
         if ended {
             let nobody = Ended {
                 worker: "",

@@ -147,7 +147,7 @@ impl ConversationService for Store {
             principal: Some(Principal::default()),
             ..StoredAnswer::default()
         });
-        kept.leases.entry(stream_id).or_insert_with(Instant::now);
+        kept.leases.insert(stream_id, Instant::now());
         Ok(Response::new(BeginTurnResponse { history }))
     }
 
