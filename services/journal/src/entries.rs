@@ -1,62 +1,71 @@
 //! The entries of a journal, in segments: a journal that grows copies nothing and leaves at most a part of its last segment unused,
 //! where one vector would move all that it has, and touch twice the memory, each time that it doubles.
 
+use std::{
+    cmp::Ordering,
+    iter::{Chain, Flatten},
+    slice,
+};
+
 /// Entries of a segment: a few kilobytes, and more than a reader that follows finds ready at once.
 pub(crate) const SEGMENT: usize = 64;
 
 /// What a journal holds.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entries<E> {
-    /// All but the last are full. The first one grows as vectors do: most journals are short.
-    segments: Vec<Vec<E>>,
-    len: usize,
+    /// Segments that are full.
+    full: Vec<Box<[E]>>,
+    /// The last segment: here and not among the others, as who appends and who follows look only at it. It grows as vectors do while
+    /// it is the only one: most journals are short.
+    tail: Vec<E>,
 }
 
 impl<E> Default for Entries<E> {
     fn default() -> Self {
         Self {
-            segments: Vec::new(),
-            len: 0,
+            full: Vec::new(),
+            tail: Vec::new(),
         }
     }
 }
 
 impl<E> Entries<E> {
     pub(crate) fn push(&mut self, entry: E) {
-        if self.len.is_multiple_of(SEGMENT) {
-            let room = if self.len == 0 { 0 } else { SEGMENT };
-            self.segments.push(Vec::with_capacity(room));
+        if self.tail.len() == SEGMENT {
+            let full = std::mem::replace(&mut self.tail, Vec::with_capacity(SEGMENT));
+            self.full.push(full.into_boxed_slice());
         }
-        if let Some(last) = self.segments.last_mut() {
-            last.push(entry);
-        }
-        self.len += 1;
+        self.tail.push(entry);
     }
 
     /// The entries from `first` on that lie together in memory. Empty only if there are none.
     pub(crate) fn run(&self, first: usize) -> &[E] {
-        let segment = self.segments.get(first / SEGMENT);
-        segment.and_then(|segment| segment.get(first % SEGMENT..)).unwrap_or_default()
+        let segment = match (first / SEGMENT).cmp(&self.full.len()) {
+            Ordering::Less => &self.full[first / SEGMENT],
+            Ordering::Equal => &self.tail[..],
+            Ordering::Greater => &[],
+        };
+        segment.get(first % SEGMENT..).unwrap_or_default()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.len
+        self.full.len() * SEGMENT + self.tail.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.tail.is_empty()
     }
 
     /// The entry at position 0.
     pub fn first(&self) -> Option<&E> {
-        self.segments.first()?.first()
+        self.full.first().map_or(&self.tail[..], |first| first).first()
     }
 
     /// The newest entry.
     pub fn last(&self) -> Option<&E> {
-        self.segments.last()?.last()
+        self.tail.last()
     }
 
     /// All, from position 0 on.
@@ -67,10 +76,10 @@ impl<E> Entries<E> {
 
 impl<'entries, E> IntoIterator for &'entries Entries<E> {
     type Item = &'entries E;
-    type IntoIter = std::iter::Flatten<std::slice::Iter<'entries, Vec<E>>>;
+    type IntoIter = Chain<Flatten<slice::Iter<'entries, Box<[E]>>>, slice::Iter<'entries, E>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.segments.iter().flatten()
+        self.full.iter().flatten().chain(&self.tail)
     }
 }
 

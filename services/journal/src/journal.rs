@@ -1,6 +1,6 @@
 //! The journal itself and its writer. Readers are in [`crate::reader`].
 
-use std::{sync::Arc, task::Waker};
+use std::{iter, sync::Arc, task::Waker};
 
 use parking_lot::Mutex;
 
@@ -68,8 +68,9 @@ pub(crate) struct State<E> {
     epoch: u32,
     bytes: usize,
     limits: Limits,
-    /// One place for each reader; a waiting one has its waker there.
-    wakers: Vec<Place>,
+    /// One place for each reader; a waiting one has its waker there. Most answers have one reader, whose place is here.
+    first: Place,
+    others: Vec<Place>,
 }
 
 #[derive(Debug)]
@@ -96,7 +97,8 @@ impl<E: Entry> Journal<E> {
             epoch: 0,
             bytes: 0,
             limits,
-            wakers: Vec::new(),
+            first: Place::Free,
+            others: Vec::new(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -144,12 +146,8 @@ impl<E: Entry> Journal<E> {
 
     /// How many readers there are.
     pub fn readers(&self) -> usize {
-        self.state
-            .lock()
-            .wakers
-            .iter()
-            .filter(|place| !matches!(place, Place::Free))
-            .count()
+        let mut state = self.state.lock();
+        state.places().filter(|place| !matches!(place, Place::Free)).count()
     }
 
     /// Looks at the entries, all at once. Writers and readers wait meanwhile, so be brief.
@@ -168,24 +166,34 @@ impl<E> State<E> {
         u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn enter(&mut self) -> usize {
-        let free = self.wakers.iter().position(|place| matches!(place, Place::Free));
-        let place = free.unwrap_or(self.wakers.len());
-        if free.is_none() {
-            self.wakers.reserve_exact(1); // most answers have one reader
-            self.wakers.push(Place::Reading);
-        } else {
-            self.wakers[place] = Place::Reading;
+    fn places(&mut self) -> impl Iterator<Item = &mut Place> {
+        iter::once(&mut self.first).chain(&mut self.others)
+    }
+
+    fn place(&mut self, number: usize) -> &mut Place {
+        match number.checked_sub(1) {
+            None => &mut self.first,
+            Some(other) => &mut self.others[other],
         }
-        place
     }
 
-    pub(crate) fn leave(&mut self, place: usize) {
-        self.wakers[place] = Place::Free;
+    /// Takes a place for a reader; its number is returned.
+    pub(crate) fn enter(&mut self) -> usize {
+        let free = self.places().position(|place| matches!(place, Place::Free));
+        let number = free.unwrap_or_else(|| {
+            self.others.push(Place::Free);
+            self.others.len()
+        });
+        *self.place(number) = Place::Reading;
+        number
     }
 
-    pub(crate) fn wait(&mut self, place: usize, waker: &Waker) {
-        match &mut self.wakers[place] {
+    pub(crate) fn leave(&mut self, number: usize) {
+        *self.place(number) = Place::Free;
+    }
+
+    pub(crate) fn wait(&mut self, number: usize, waker: &Waker) {
+        match self.place(number) {
             Place::Waiting(known) => known.clone_from(waker),
             other => *other = Place::Waiting(waker.clone()),
         }
@@ -194,7 +202,7 @@ impl<E> State<E> {
     /// Takes the wakers of all who wait, to be woken once the lock is released.
     fn waiting(&mut self) -> Woken {
         let mut woken = Woken::default();
-        for place in &mut self.wakers {
+        for place in self.places() {
             if matches!(place, Place::Waiting(_))
                 && let Place::Waiting(waker) = std::mem::replace(place, Place::Reading)
             {
