@@ -24,10 +24,10 @@ ENV RUSTFLAGS="-C link-arg=-Wl,-rpath,\$ORIGIN"
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     features=$(sed 's/[^,]*/unbroken\/&,engine-worker\/&/g' <<<"${FEATURES}") \
-    && cargo build --locked --release --workspace --bins --features "${features}" \
+    && cargo build --locked --profile dist --workspace --bin=unbroken{,-gateway,-router,-worker,-store} --features "${features}" \
     && mkdir /out \
-    && cp target/release/unbroken target/release/unbroken-{gateway,router,worker,store} /out \
-    && cp -a target/release/build/llama-cpp-sys-2-*/out/lib/*.so.* target/release/build/llama-cpp-sys-2-*/out/backends/*.so /out \
+    && cp target/dist/unbroken target/dist/unbroken-{gateway,router,worker,store} /out \
+    && cp -a target/dist/build/llama-cpp-sys-2-*/out/lib/*.so.* target/dist/build/llama-cpp-sys-2-*/out/backends/*.so /out \
     && strip --strip-unneeded /out/* \
     && /out/unbroken-worker --help >/dev/null
 

@@ -53,9 +53,9 @@ bench: ## Measures the mesh beside nginx
 
 .PHONY: benches
 benches:
-	cargo build --release --locked --workspace
-	cargo bench --locked --workspace --bench decode >target/bench-llama.jsonl
-	target/release/bench --llama target/bench-llama.jsonl $(ARGS)
+	cargo build --profile dist --locked --workspace $(foreach name,gateway router worker store,--bin unbroken-$(name)) --bin bench
+	cargo bench --profile dist --locked --workspace --bench decode >target/bench-llama.jsonl
+	target/dist/bench --llama target/bench-llama.jsonl $(ARGS)
 
 format: ## Formats all code
 	cargo fmt --all
