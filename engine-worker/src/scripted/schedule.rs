@@ -26,6 +26,9 @@ use crate::answer::Answer;
 const BURST: u32 = 32;
 /// Tokens that are made before other tasks of the process have their turn.
 const TURN: u32 = 2048;
+/// From a step to the next one: what is due in between comes with that. Where thousands run, a wake for each would cost more than what it
+/// is for; an exchange gathers for as long ([`chassis::pace`]).
+const REST: Duration = chassis::pace::PERIOD;
 /// Where nothing is due: looked at again after this.
 const FAR: Duration = Duration::from_hours(1);
 
@@ -103,6 +106,8 @@ pub(super) struct Scheduler {
     running: BinaryHeap<Reverse<Box<Running>>>,
     /// Those that a fault has stalled: they wait to be cancelled.
     stalled: Vec<Running>,
+    /// When tokens were made last.
+    stepped: Option<Instant>,
 }
 
 impl Scheduler {
@@ -112,6 +117,7 @@ impl Scheduler {
             beat,
             running: BinaryHeap::new(),
             stalled: Vec::new(),
+            stepped: None,
         }
     }
 
@@ -148,7 +154,7 @@ impl Scheduler {
                         }
                     }
                 }
-                () = sleep_until(due) => {}
+                () = sleep_until(self.stepped.map_or(due, |stepped| due.max(stepped + REST))) => {}
             }
         }
     }
@@ -215,6 +221,7 @@ impl Scheduler {
             }
             if left == TURN - burst {
                 self.beat.stepped(now);
+                self.stepped = Some(now);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! pays for a wake-up and a write on every hop for each of them, and so does who receives it: several times what the token
 //! itself costs. As with the interrupts of a network card, the remedy is to begin at once while there is little to do, and to let
 //! work gather for a moment while there is much: the first [`SAVED`] rounds are free, another one comes with each [`PERIOD`], and
-//! whoever is new brings as many as can be saved, so that nobody waits for a first token. A mesh that makes fewer than five hundred
+//! whoever is new brings as many as can be saved, so that nobody waits for a first token. A mesh that makes fewer than two hundred and fifty
 //! rounds a second never waits. Knows nothing of what is sent.
 
 use std::{
@@ -15,8 +15,8 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// One round comes with each of these: little beside the 10 to 50 ms of a decode step, and twice what tokio's timer can tell apart.
-pub const PERIOD: Duration = Duration::from_millis(2);
+/// One round comes with each of these: little beside the 10 to 50 ms of a decode step, and four times what tokio's timer can tell apart.
+pub const PERIOD: Duration = Duration::from_millis(4);
 /// So many rounds can be saved up.
 pub const SAVED: u32 = 4;
 
