@@ -77,9 +77,10 @@ FUZZ_SECONDS ?= 30
 
 fuzz: ## Lets libFuzzer make streams of upstreams and requests of clients (FUZZ_SECONDS=30 for each)
 	@.ci/setup fuzz
-	mkdir -p target/fuzz-corpus/upstream target/fuzz-corpus/doors
+	mkdir -p target/fuzz-corpus/upstream target/fuzz-corpus/doors target/fuzz-corpus/guarded
 	$(FUZZ) upstream target/fuzz-corpus/upstream engine-worker/transcripts -- -max_total_time=$(FUZZ_SECONDS) -max_len=8192
 	$(FUZZ) doors target/fuzz-corpus/doors gateway/tests/it/fuzzed -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096
+	$(FUZZ) guarded target/fuzz-corpus/guarded gateway/tests/it/guarded -- -max_total_time=$(FUZZ_SECONDS) -max_len=2048
 
 demo-kill: ## An answer of the real model, and a kill -9 of the worker that is writing it
 	@.ci/setup build

@@ -25,7 +25,7 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     openapi,
-    refusals::{self, Refusals},
+    request_log::{self, RequestLog},
     stack,
 };
 
@@ -39,7 +39,7 @@ struct Inner {
     clients: Clients,
     identity: Identity,
     limits: Limits,
-    refusals: Refusals,
+    request_log: RequestLog,
     metrics: Arc<Metrics>,
     drain: Drain,
 }
@@ -51,17 +51,17 @@ impl App {
     /// A setting is wrong.
     pub(crate) fn new(settings: Settings, here: bool, drain: Drain) -> Result<Self, Error> {
         let clients = Clients::new(&settings, &drain)?;
-        let identity = Identity::new(&settings.identity, here, clients.store(), &drain)?;
+        let identity = Identity::new(&settings.identity, here, &clients, &drain)?;
         let metrics = Arc::new(Metrics::new());
         let limits = Limits::start(&settings, &clients, &metrics, &drain)?;
-        let (refusals, told) = Refusals::new(&metrics);
-        drain.spawn_until_draining(refusals::run(clients.store(), Arc::clone(&metrics), told));
+        let (request_log, told) = RequestLog::new(&metrics);
+        drain.spawn_until_draining(request_log::run(clients.store(), Arc::clone(&metrics), told));
         Ok(Self(Arc::new(Inner {
             settings,
             clients,
             identity,
             limits,
-            refusals,
+            request_log,
             metrics,
             drain,
         })))
@@ -83,8 +83,8 @@ impl App {
         &self.0.limits
     }
 
-    pub(crate) fn refusals(&self) -> &Refusals {
-        &self.0.refusals
+    pub(crate) fn request_log(&self) -> &RequestLog {
+        &self.0.request_log
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {

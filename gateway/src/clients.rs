@@ -2,24 +2,25 @@
 //!
 //! Each router also tells its state all the time (`WatchStatus`), so that models, health and readiness are known without a call.
 
+mod bearer;
 mod discovery;
 pub(crate) mod exchange;
 mod rank;
 mod router;
 pub(crate) mod slot;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use chassis::{channel, drain::Drain};
 use proto::{
     MAX_DECODED_MESSAGE, MAX_ENCODED_MESSAGE,
-    v1::{Model, RouterStatus, conversation_service_client::ConversationServiceClient},
+    v1::{Failure, Model, RouterStatus, conversation_service_client::ConversationServiceClient},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 
 use self::discovery::Routers;
-pub(crate) use self::{rank::rank, router::Router};
+pub(crate) use self::{bearer::Bearer, rank::rank, router::Router};
 use crate::Settings;
 
 /// All that the gateway calls. Cloning shares; when the last clone goes, the connections are closed.
@@ -61,6 +62,22 @@ impl Clients {
         let mut live: Vec<_> = self.routers().iter().filter(|router| router.is_live()).cloned().collect();
         live.sort_by_cached_key(|router| (router.is_draining(), std::cmp::Reverse(rank(stream_id, router.address()))));
         live
+    }
+
+    /// The keys with which answers are read now.
+    pub(crate) fn keys(&self) -> HashSet<Arc<str>> {
+        let mut keys = HashSet::new();
+        self.routers().iter().for_each(|router| router.keys(&mut keys));
+        keys
+    }
+
+    /// Ends what is read with these keys: with `failure` at the reader, and for good if the key has started it. Looks at every answer that
+    /// is read now.
+    pub(crate) fn cut(&self, keys: &HashSet<&str>, failure: &Failure) {
+        let cut: usize = self.routers().iter().map(|router| router.cut(keys, failure)).sum();
+        if cut > 0 {
+            tracing::info!(answers = cut, "answers end with the right of their readers");
+        }
     }
 
     /// The models of all routers, each once.

@@ -36,6 +36,7 @@ use crate::{
     account::Account,
     app::App,
     body::Query,
+    clients::Bearer,
     event_id::{EventId, is_stream_id},
     failure::Refusal,
     idempotency,
@@ -112,7 +113,9 @@ async fn resume(app: &App, account: &mut Account, stream_id: &str, next: u32) ->
         principal: Some(account.caller().principal().clone()),
         next,
     };
-    let answer = in_time(app, turn::attach(app.clients(), place, app.settings().gateway_patience)).await?;
+    let bearer = Bearer::reading(account.caller().key());
+    let resume = turn::resume(app.clients(), place, bearer, app.settings().gateway_patience);
+    let answer = in_time(app, resume).await?;
     match &answer {
         Some(answer) => {
             account.reads_on(app, stream_id);

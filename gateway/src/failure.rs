@@ -159,6 +159,7 @@ pub(crate) fn status(reason: Reason) -> StatusCode {
         Reason::Unspecified | Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Reason::InvalidRequest | Reason::ContextLengthExceeded | Reason::Unsupported | Reason::Limit => StatusCode::BAD_REQUEST,
         Reason::ModelNotFound | Reason::NotFound => StatusCode::NOT_FOUND,
+        Reason::Revoked => StatusCode::UNAUTHORIZED,
         Reason::Conflict => StatusCode::CONFLICT,
         Reason::Expired => StatusCode::GONE,
         Reason::QueueFull | Reason::Unavailable | Reason::StoreUnavailable | Reason::Draining | Reason::Moved => {
@@ -238,7 +239,7 @@ mod tests {
 
     #[test]
     fn only_faults_of_the_request_blame_the_request() {
-        for number in 0..=18 {
+        for number in 0..=19 {
             let reason = Reason::try_from(number).unwrap();
             let refusal = Refusal::from(Failure::new(reason, "no"));
             assert_eq!(

@@ -5,6 +5,7 @@
 //! token of ours ([`token`]). What a caller may see is not judged here: the router and the store show to each principal what is theirs.
 
 mod cache;
+mod caller;
 pub(crate) mod credential;
 mod jwks;
 mod jws;
@@ -17,14 +18,17 @@ pub(crate) mod token;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::extract::FromRequestParts;
 use chassis::drain::Drain;
-use http::{HeaderMap, Method, StatusCode, Uri, request::Parts};
-use proto::v1::{ChatRequest, Failure, Principal, Reason, TakeTicketRequest, conversation_service_client::ConversationServiceClient};
+use http::{HeaderMap, Method, StatusCode, Uri};
+use proto::v1::{Failure, Reason, TakeTicketRequest, conversation_service_client::ConversationServiceClient};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
 
-pub(crate) use self::secret::hex;
+use self::caller::Who;
+pub(crate) use self::{
+    caller::{Caller, Role},
+    secret::hex,
+};
 use self::{
     jwt::Jwt,
     keys::{Keys, now_ms},
@@ -35,7 +39,7 @@ pub use self::{
     secret::Secret,
     settings::{Auth, Error, KeySettings, Settings},
 };
-use crate::{failure::Refusal, front::Vouched};
+use crate::{clients::Clients, failure::Refusal};
 
 /// The route of the WebSocket, which takes tickets.
 pub(crate) const SOCKET: &str = "/ws/chat";
@@ -45,108 +49,6 @@ pub(crate) const STREAMS: [&str; 3] = ["/v1/chat/stream", "/v1/chat/completions/
 const TICKET_TIME: Duration = Duration::from_secs(30);
 /// How long a stream token is good: an `EventSource` comes back with the same address.
 const STREAM_TIME: Duration = Duration::from_mins(5);
-
-/// Who asks, and what they may do. Cloning shares.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller(Arc<Who>);
-
-/// What a caller may do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Chat, on behalf of their principal.
-    #[default]
-    User,
-    /// That, and manage their tenant's keys.
-    Admin,
-}
-
-#[derive(Debug, Default)]
-struct Who {
-    principal: Principal,
-    role: Role,
-    tier: Option<String>,
-    key: Option<String>,
-    /// Until when they are known to be who they are, in milliseconds since 1970.
-    expires_ms: Option<i64>,
-    /// They may do only this.
-    only: Option<Grant>,
-}
-
-impl Caller {
-    /// Nobody in particular: everybody, where no identity is asked for.
-    fn anonymous() -> Self {
-        Self(Arc::default())
-    }
-
-    /// The user for whom a trusted front speaks: within the tenant of the front's own key, if it has one, and never more than a user, nor
-    /// more than they could do themselves.
-    pub(crate) fn speaking_for(&self, vouched: Vouched<'_>) -> Self {
-        Self(Arc::new(Who {
-            principal: Principal {
-                tenant: self.0.principal.tenant.clone(),
-                user_id: vouched.user.to_owned(),
-            },
-            role: Role::User,
-            tier: vouched.tier.map(str::to_owned).or_else(|| self.0.tier.clone()),
-            key: self.0.key.clone(),
-            expires_ms: self.0.expires_ms,
-            only: self.0.only.clone(),
-        }))
-    }
-
-    /// On whose behalf.
-    pub(crate) fn principal(&self) -> &Principal {
-        &self.0.principal
-    }
-
-    /// What they may do.
-    pub(crate) fn role(&self) -> Role {
-        self.0.role
-    }
-
-    /// The tier whose limits hold for them, where their key or token names one.
-    pub(crate) fn tier(&self) -> Option<&str> {
-        self.0.tier.as_deref()
-    }
-
-    /// The id of the API key that they came with, or got their ticket with. It is no secret.
-    pub(crate) fn key(&self) -> Option<&str> {
-        self.0.key.as_deref()
-    }
-
-    /// # Errors
-    /// They have a stream token, and it is not for the start of this answer.
-    pub(crate) fn may_start(&self, request: &ChatRequest) -> Result<(), Refusal> {
-        match &self.0.only {
-            None | Some(Grant::Socket(_)) => Ok(()),
-            Some(Grant::Start(stream_id, asked)) if *stream_id == request.stream_id && *asked == secret::hex(&request.fingerprint) => {
-                Ok(())
-            }
-            Some(Grant::Start(..)) => Err(forbidden("this stream_token is for another request: get one for this")),
-            Some(Grant::Read(_)) => Err(forbidden("this stream_token is for reading one answer: it starts none")),
-        }
-    }
-
-    /// # Errors
-    /// They have a stream token, and it is not for this answer.
-    pub(crate) fn may_read(&self, stream_id: &str) -> Result<(), Refusal> {
-        match &self.0.only {
-            Some(Grant::Start(only, _) | Grant::Read(only)) if only != stream_id => {
-                Err(forbidden("this stream_token is for another answer"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// From the extensions. A route that forgot to have its caller judged refuses everybody.
-impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(missing)
-    }
-}
 
 /// What is known of a request before it is judged.
 #[derive(Debug)]
@@ -181,7 +83,7 @@ impl Identity {
     ///
     /// # Errors
     /// A setting is wrong or missing.
-    pub(crate) fn new(settings: &Settings, here: bool, store: ConversationServiceClient<Channel>, drain: &Drain) -> Result<Self, Error> {
+    pub(crate) fn new(settings: &Settings, here: bool, clients: &Clients, drain: &Drain) -> Result<Self, Error> {
         let anonymous = Caller::anonymous();
         if !settings.asks(here) {
             // Tickets are given out all the same, so that a page need not know whether it needs them; nobody looks at them.
@@ -193,7 +95,7 @@ impl Identity {
         }
         let secret = settings.keys.secret()?;
         let environment = settings.keys.environment()?.to_owned();
-        let keys = Arc::new(Keys::new(secret.clone(), environment.clone(), store.clone()));
+        let keys = Arc::new(Keys::new(secret.clone(), environment.clone(), clients.clone()));
         let stop = CancellationToken::new();
         let (keep_up, until) = (Arc::clone(&keys).keep_up(), stop.clone());
         drain.spawn(async move {
@@ -203,7 +105,7 @@ impl Identity {
             keys,
             environment,
             jwt: Jwt::new(&settings.jwt)?,
-            store,
+            store: clients.store(),
             _stop: stop.drop_guard(),
         };
         Ok(Self {

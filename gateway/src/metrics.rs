@@ -58,8 +58,8 @@ pub(crate) struct Metrics {
     pub(crate) limits_fallbacks: Counter,
     /// Answers whose settling was put off until their caller comes again.
     pub(crate) limits_unsettled: Counter,
-    /// Refused requests that were too many for the request log.
-    pub(crate) refusals_unlogged: Counter,
+    /// Requests that were too many for the request log, or that the store could not take.
+    pub(crate) requests_unlogged: Counter,
 }
 
 /// A series for each model.
@@ -115,7 +115,7 @@ impl Metrics {
             limits_shared: Gauge::default(),
             limits_fallbacks: Counter::default(),
             limits_unsettled: Counter::default(),
-            refusals_unlogged: Counter::default(),
+            requests_unlogged: Counter::default(),
         };
         metrics.register();
         metrics
@@ -172,9 +172,9 @@ impl Metrics {
             self.limits_unsettled.clone(),
         );
         to.register(
-            "unbroken_refusals_unlogged",
-            "Refused requests that were too many for the request log",
-            self.refusals_unlogged.clone(),
+            "unbroken_requests_unlogged",
+            "Requests that were too many for the request log, or that the store could not take",
+            self.requests_unlogged.clone(),
         );
     }
 

@@ -15,7 +15,7 @@ use proto::v1::{
 use tonic::{Response, Status, transport::Channel};
 
 pub(crate) use self::answer::Answer;
-use crate::clients::{Clients, slot::End};
+use crate::clients::{Bearer, Clients, slot::End};
 
 /// Starts an answer, at its home or, if that cannot take it, at the next router in rank. Returns once it is admitted.
 ///
@@ -23,6 +23,7 @@ use crate::clients::{Clients, slot::End};
 /// Why no router took it.
 pub(crate) async fn start(clients: &Clients, request: ChatRequest, patience: Duration) -> Result<Answer, Failure> {
     let (stream_id, principal) = (request.stream_id.clone(), request.principal.clone());
+    let bearer = Bearer::starting(&request.key_id);
     let mut request = Some(Box::new(request));
     let command = |last: bool| {
         let request = if last { request.take() } else { request.clone() };
@@ -34,18 +35,26 @@ pub(crate) async fn start(clients: &Clients, request: ChatRequest, patience: Dur
         principal,
         next: 0,
     };
-    let answer = open(clients, place, patience, command, passes).await?;
+    let answer = open(clients, (place, bearer), patience, command, passes).await?;
     answer.ok_or_else(|| Failure::new(Reason::Internal, "a router ended an answer that it had just begun"))
 }
 
-/// Attaches to an answer that exists. `None` if it has ended and nothing comes at that position any more.
+/// Attaches to an answer that exists, for a moment's look at it. `None` if it has ended and nothing comes at that position any more.
 ///
 /// # Errors
 /// Why no router could; [`Reason::NotFound`] if none knows it.
 pub(crate) async fn attach(clients: &Clients, place: Place, patience: Duration) -> Result<Option<Answer>, Failure> {
+    resume(clients, place, Bearer::default(), patience).await
+}
+
+/// Attaches to an answer that exists, for `bearer`. `None` if it has ended and nothing comes at that position any more.
+///
+/// # Errors
+/// Why no router could; [`Reason::NotFound`] if none knows it.
+pub(crate) async fn resume(clients: &Clients, place: Place, bearer: Bearer, patience: Duration) -> Result<Option<Answer>, Failure> {
     let command = place.attach();
     let passes = |reason| matches!(reason, Reason::Draining | Reason::Unavailable | Reason::NotFound);
-    open(clients, place, patience, |_| command.clone(), passes).await
+    open(clients, (place, bearer), patience, |_| command.clone(), passes).await
 }
 
 /// Ends an answer, whoever reads it. Says whether it was running.
@@ -135,7 +144,7 @@ impl Place {
 
 async fn open(
     clients: &Clients,
-    place: Place,
+    (place, bearer): (Place, Bearer),
     patience: Duration,
     mut command: impl FnMut(bool) -> Command,
     passes: impl Fn(Reason) -> bool,
@@ -144,12 +153,12 @@ async fn open(
     let mut routers = clients.ranked(&place.stream_id).into_iter().peekable();
     while let Some(router) = routers.next() {
         let command = command(routers.peek().is_none());
-        let Some(call) = router.exchange(&place.stream_id).open(command, place.next) else {
+        let Some(call) = router.exchange(&place.stream_id).open(command, place.next, bearer.clone()) else {
             continue;
         };
         match poll_fn(|context| call.slot().poll_head(context)).await {
             Ok(head) => {
-                return Ok(Some(Answer::new(clients, place, call, head, patience)));
+                return Ok(Some(Answer::new(clients, (place, bearer), call, head, patience)));
             }
             Err(End::Refused(refusal)) if passes(refusal.reason()) => failure = *refusal,
             Err(End::Refused(refusal)) => return Err(*refusal),

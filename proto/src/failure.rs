@@ -30,6 +30,7 @@ impl Reason {
             Self::Conflict => "conflict",
             Self::Limit => "limit_exceeded",
             Self::Moved => "moved",
+            Self::Revoked => "revoked",
         }
     }
 
@@ -48,6 +49,7 @@ impl Reason {
             Self::Interrupted => Code::DataLoss,
             Self::Unsupported => Code::Unimplemented,
             Self::Conflict => Code::AlreadyExists,
+            Self::Revoked => Code::Unauthenticated,
         }
     }
 }

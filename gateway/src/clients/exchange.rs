@@ -4,7 +4,7 @@
 //! call. Nothing here waits for a client.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -13,11 +13,14 @@ use std::{
 
 use futures_util::Stream;
 use parking_lot::Mutex;
-use proto::v1::{Cancel, ChatCommand, ChatResponse, Detach, chat_command::Command, chat_service_client::ChatServiceClient};
+use proto::v1::{Cancel, ChatCommand, ChatResponse, Detach, Failure, chat_command::Command, chat_service_client::ChatServiceClient};
 use tokio::time::sleep;
 use tonic::transport::Channel;
 
-use super::slot::{End, Slot};
+use super::{
+    Bearer,
+    slot::{End, Slot},
+};
 
 /// Commands that may wait to be sent before new answers are refused. Ends of answers are always taken: there is one for each
 /// open call at most.
@@ -61,9 +64,9 @@ impl Exchange {
         self.0.lock().slots.len()
     }
 
-    /// Sends `command`, and reads what comes for it from the position `next` on. `None` if the exchange takes nothing now.
-    pub(crate) fn open(self: &Arc<Self>, command: Command, next: u32) -> Option<Call> {
-        let slot = Arc::new(Slot::new(next));
+    /// Sends `command`, and reads what comes for it from the position `next` on, for `bearer`. `None` if the exchange takes nothing now.
+    pub(crate) fn open(self: &Arc<Self>, command: Command, next: u32, bearer: Bearer) -> Option<Call> {
+        let slot = Arc::new(Slot::new(next, bearer));
         let mut state = self.0.lock();
         if !state.live || state.outbox.len() >= OUTBOX {
             return None;
@@ -158,6 +161,36 @@ impl Exchange {
         for slot in away {
             wake(slot.close(End::Broken));
         }
+    }
+
+    /// Adds the keys with which its answers are read.
+    pub(super) fn keys(&self, keys: &mut HashSet<Arc<str>>) {
+        let state = self.0.lock();
+        keys.extend(state.slots.values().filter_map(|slot| slot.bearer().key().cloned()));
+    }
+
+    /// Ends what is read with these keys, and tells how much that was. The router stops answers that a key has started; of the others it
+    /// hears that their reader has gone.
+    pub(super) fn cut(&self, keys: &HashSet<&str>, failure: &Failure) -> usize {
+        let (mut sender, mut cut) = (None, Vec::new());
+        {
+            let mut state = self.0.lock();
+            let theirs = |slot: &Slot| slot.bearer().key().is_some_and(|key| keys.contains(&**key));
+            let calls: Vec<u32> = state.slots.iter().filter(|(_, slot)| theirs(slot)).map(|(call, _)| *call).collect();
+            for call in calls {
+                let Some(slot) = state.slots.remove(&call) else { continue };
+                if slot.bearer().has_started() {
+                    sender = state.send(call, Command::Cancel(Cancel {})).or(sender);
+                }
+                sender = state.send(call, Command::Detach(Detach { lagging: false })).or(sender);
+                cut.push(slot);
+            }
+        }
+        wake(sender);
+        for slot in &cut {
+            wake(slot.close(End::Refused(Box::new(failure.clone()))));
+        }
+        cut.len()
     }
 
     /// Tells all readers that the exchange broke. Returns how many there were.

@@ -1,12 +1,12 @@
 //! One router: its exchanges, and its state as it tells it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chassis::{channel, drain::Drain};
 use parking_lot::Mutex;
 use proto::{
     MAX_DECODED_MESSAGE, MAX_ENCODED_MESSAGE,
-    v1::{RouterStatus, WatchStatusRequest, WorkerState, chat_service_client::ChatServiceClient},
+    v1::{Failure, RouterStatus, WatchStatusRequest, WorkerState, chat_service_client::ChatServiceClient},
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -85,6 +85,16 @@ impl Router {
         for exchange in &self.exchanges {
             exchange.send_away();
         }
+    }
+
+    /// Adds the keys with which its answers are read.
+    pub(super) fn keys(&self, keys: &mut HashSet<Arc<str>>) {
+        self.exchanges.iter().for_each(|exchange| exchange.keys(keys));
+    }
+
+    /// Ends what is read with these keys, and tells how much that was.
+    pub(super) fn cut(&self, keys: &HashSet<&str>, failure: &Failure) -> usize {
+        self.exchanges.iter().map(|exchange| exchange.cut(keys, failure)).sum()
     }
 
     /// Whether a first chat would be answered: a worker is ready, a model can chat, and the queue is below its mark.

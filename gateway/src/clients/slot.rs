@@ -8,6 +8,8 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use proto::v1::{ChatResponse, Entry, Failure, Head, Reason, entry::Event};
 
+use super::Bearer;
+
 /// The most entries that wait for one client: with the bound in bytes, more than one message of a router brings.
 const ENTRIES: usize = 1024;
 /// The most bytes that wait for one client, by [`Entry::weight`]; one message may go over it.
@@ -15,7 +17,10 @@ const BYTES: usize = 64 * 1024;
 
 /// The buffer between an exchange and one reader.
 #[derive(Debug)]
-pub(crate) struct Slot(Mutex<State>);
+pub(crate) struct Slot {
+    state: Mutex<State>,
+    bearer: Bearer,
+}
 
 #[derive(Debug)]
 struct State {
@@ -63,9 +68,9 @@ pub(crate) enum Taken {
 }
 
 impl Slot {
-    /// An empty slot whose first entry is the one at `next`.
-    pub(crate) fn new(next: u32) -> Self {
-        Self(Mutex::new(State {
+    /// An empty slot of `bearer`, whose first entry is the one at `next`.
+    pub(crate) fn new(next: u32, bearer: Bearer) -> Self {
+        let state = State {
             next,
             begun: false,
             head: None,
@@ -73,12 +78,21 @@ impl Slot {
             bytes: 0,
             end: None,
             waker: None,
-        }))
+        };
+        Self {
+            state: Mutex::new(state),
+            bearer,
+        }
+    }
+
+    /// Who reads.
+    pub(crate) fn bearer(&self) -> &Bearer {
+        &self.bearer
     }
 
     /// Takes a message of the exchange. Entries that were had before are dropped; after a gap the slot is closed.
     pub(crate) fn put(&self, mut message: ChatResponse) -> Put {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if let Some(failure) = message.refused.take() {
             state.end = Some(End::Refused(Box::new(failure)));
         } else {
@@ -100,24 +114,24 @@ impl Slot {
 
     /// Says that nothing more will come, unless that was said before. Returns who has to be woken.
     pub(crate) fn close(&self, end: End) -> Option<Waker> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.end.get_or_insert(end);
         state.waker.take()
     }
 
     /// Whether the answer was admitted.
     pub(crate) fn has_begun(&self) -> bool {
-        self.0.lock().begun
+        self.state.lock().begun
     }
 
     /// Whether it was closed because its reader is too slow.
     pub(crate) fn is_behind(&self) -> bool {
-        matches!(self.0.lock().end, Some(End::Behind))
+        matches!(self.state.lock().end, Some(End::Behind))
     }
 
     /// Waits for the head, or for the end if there will be none.
     pub(crate) fn poll_head(&self, context: &Context<'_>) -> Poll<Result<Box<Head>, End>> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let nothing_left = matches!(state.end, Some(End::Done)) && state.entries.is_empty();
         if !nothing_left && let Some(head) = state.head.take() {
             return Poll::Ready(Ok(head));
@@ -130,7 +144,7 @@ impl Slot {
 
     /// Takes all entries that are there by exchanging them for the empty `batch`, so that both keep their room.
     pub(crate) fn poll_take(&self, context: &Context<'_>, batch: &mut Vec<Entry>) -> Poll<Taken> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if !state.entries.is_empty() {
             std::mem::swap(&mut state.entries, batch);
             state.bytes = 0;
@@ -209,7 +223,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_came_twice_is_delivered_once() {
-        let slot = Slot::new(0);
+        let slot = Slot::new(0, Bearer::default());
         let entries: Vec<Entry> = ["a", "b", "c"].map(|text| Entry::text(text, 1)).into();
         slot.put(message(0, entries[..2].to_vec()));
         slot.put(message(1, entries[1..].to_vec()));
@@ -218,7 +232,7 @@ mod tests {
 
     #[test]
     fn after_a_gap_the_reader_must_attach_again() {
-        let slot = Slot::new(3);
+        let slot = Slot::new(3, Bearer::default());
         let put = slot.put(message(4, vec![Entry::text("e", 1)]));
         assert!(put.closed && put.behind);
         assert_eq!(texts(&slot), None);
@@ -226,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_slot_that_nobody_empties_is_closed_at_its_bound() {
-        let slot = Slot::new(0);
+        let slot = Slot::new(0, Bearer::default());
         let closed_at = (0..10_000).find(|position| slot.put(message(*position, vec![Entry::text("token", 1)])).behind);
         assert!(closed_at.is_some_and(|position| position as usize <= ENTRIES));
         let before = texts(&slot).map(|(_, texts)| texts.len());
@@ -235,7 +249,7 @@ mod tests {
 
     #[test]
     fn nothing_comes_after_the_terminal_entry() {
-        let slot = Slot::new(0);
+        let slot = Slot::new(0, Bearer::default());
         let put = slot.put(message(
             0,
             vec![Entry::finished(Vec::new(), Usage::default()), Entry::text("late", 1)],

@@ -6,7 +6,7 @@ use axum::{
     extract::{Request, State},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use proto::v1::{EmbedRequest, Embedding, Tokens};
+use proto::v1::{EmbedRequest, Embedding, Tokens, Usage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -80,6 +80,19 @@ struct InputUsage {
     responses((status = OK, description = "The vectors.", body = List), openapi::BodyRefused),
 )]
 pub(crate) async fn create(State(app): State<App>, arrival: Arrival, caller: Caller, request: Request) -> Result<Json<List>, Refusal> {
+    let embedded = embed(&app, &arrival, &caller, request).await;
+    let took = embedded.as_ref().map(|list| {
+        let usage = Usage {
+            prompt_tokens: list.usage.prompt_tokens,
+            ..Usage::default()
+        };
+        (list.model.as_str(), usage)
+    });
+    app.request_log().done((&caller, &arrival), "embeddings", took);
+    embedded.map(Json)
+}
+
+async fn embed(app: &App, arrival: &Arrival, caller: &Caller, request: Request) -> Result<List, Refusal> {
     let embed: Embed = body::json(request, app.settings()).await?;
     let base64 = match embed.encoding_format.as_deref() {
         None | Some("float") => false,
@@ -107,13 +120,13 @@ pub(crate) async fn create(State(app): State<App>, arrival: Arrival, caller: Cal
         token_inputs,
         dimensions,
     };
-    let grant = app.limits().admit_embedding((&caller, &arrival.quota), &request).await?;
+    let grant = app.limits().admit_embedding((caller, &arrival.quota), &request).await?;
     let response = turn::embed(app.clients(), request).await?;
     let tokens = response.usage.unwrap_or_default().prompt_tokens;
     if let Some(grant) = grant {
         grant.settle(tokens.into());
     }
-    Ok(Json(List {
+    Ok(List {
         object: "list",
         data: (0..)
             .zip(response.embeddings)
@@ -124,7 +137,7 @@ pub(crate) async fn create(State(app): State<App>, arrival: Arrival, caller: Cal
             prompt_tokens: tokens,
             total_tokens: tokens,
         },
-    }))
+    })
 }
 
 /// A text, several, the tokens of one, or of several.

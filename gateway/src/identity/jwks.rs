@@ -1,8 +1,10 @@
 //! The keys of an identity provider (a JWKS, <https://www.rfc-editor.org/rfc/rfc7517>), by file or by address. Read again from time to time, and
-//! when a token names a key that is not among them, but no more often than a bound says. Used by [`super::jwt`].
+//! when a token names a key that is not among them, but no more often than a bound says; while they cannot be read, the known ones stay good
+//! for a time. Used by [`super::jwt`].
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
+use jsonwebtoken::jwk::Jwk;
 use parking_lot::RwLock;
 use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
@@ -12,12 +14,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::jws::{Algorithm, Jwk, PublicKey};
+use super::jws::{Algorithm, PublicKey};
 
-/// How old a set may be when nothing else is wrong with it: so soon a key that the provider took out is refused.
-const AGE: Duration = Duration::from_mins(10);
-/// The least time between two readings: whoever sends tokens with made-up key names does not make us ask more often.
-const PAUSE: Duration = Duration::from_secs(20);
 /// How long one reading may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest set, in bytes, and the most keys that are taken from it.
@@ -31,10 +29,22 @@ enum Source {
     Url(Client, Url),
 }
 
+/// When keys are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// How old they may be before they are read again: so soon a key that the provider took out is refused.
+    pub(super) refresh: Duration,
+    /// The least time between two readings: whoever sends tokens with made-up key names does not make us ask more often.
+    pub(super) pause: Duration,
+    /// How old they may be while they cannot be read again.
+    pub(super) stale: Duration,
+}
+
 /// The keys.
 #[derive(Debug)]
 pub(super) struct Jwks {
     source: Source,
+    times: Times,
     algorithms: Vec<Algorithm>,
     set: RwLock<Option<Arc<Set>>>,
     /// When it was last tried to read them. Whoever reads holds it.
@@ -88,7 +98,7 @@ impl Jwks {
     ///
     /// # Errors
     /// It is no address, or the file has no keys.
-    pub(super) fn new(place: &str, algorithms: Vec<Algorithm>) -> Result<Self, Error> {
+    pub(super) fn new(place: &str, algorithms: Vec<Algorithm>, times: Times) -> Result<Self, Error> {
         let source = match place.split_once("://") {
             None => Source::File(PathBuf::from(place)),
             Some(_) => Source::Url(client()?, url(place)?),
@@ -102,6 +112,7 @@ impl Jwks {
         };
         Ok(Self {
             source,
+            times,
             algorithms,
             set: RwLock::new(set),
             tried: Mutex::new(None),
@@ -116,11 +127,11 @@ impl Jwks {
         let set = self.set.read().clone();
         if let Some(set) = &set {
             let found = set.find(name);
-            let fresh = set.read.elapsed() < AGE;
-            if found.is_some() && fresh {
+            let age = set.read.elapsed();
+            if found.is_some() && age < self.times.refresh {
                 return Ok(found);
             }
-            if found.is_some() {
+            if found.is_some() && age < self.times.stale {
                 // Old, but good enough for everybody but the one who reads the new ones.
                 return match self.tried.try_lock() {
                     Ok(tried) => Ok(self.read(tried).await.map_or(found, |set| set.find(name))),
@@ -132,10 +143,10 @@ impl Jwks {
         Ok(self.read(tried).await?.find(name))
     }
 
-    /// The newest set; the one that is there, if it was tried a moment ago.
+    /// The newest set; the one that is there and not too old, if no other can be read or if that was tried a moment ago.
     async fn read(&self, mut tried: MutexGuard<'_, Option<Instant>>) -> Result<Arc<Set>, Error> {
-        let known = self.set.read().clone();
-        if tried.is_some_and(|tried| tried.elapsed() < PAUSE) {
+        let known = self.set.read().clone().filter(|set| set.read.elapsed() < self.times.stale);
+        if tried.is_some_and(|tried| tried.elapsed() < self.times.pause) {
             return known.ok_or(Error::Late);
         }
         *tried = Some(Instant::now());
@@ -186,9 +197,9 @@ impl Set {
         let raw: Raw = serde_json::from_slice(bytes).map_err(Error::Form)?;
         let keys = raw.keys.into_iter().filter_map(|key| {
             let jwk: Jwk = serde_json::from_value(key).ok()?;
-            let key = jwk.public_key().filter(|key| algorithms.contains(&key.algorithm()))?;
+            let key = PublicKey::of(&jwk).filter(|key| algorithms.contains(&key.algorithm()))?;
             Some(Key {
-                name: jwk.kid,
+                name: jwk.common.key_id,
                 key: Arc::new(key),
             })
         });

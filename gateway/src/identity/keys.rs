@@ -1,5 +1,7 @@
-//! API keys as a gateway knows them: what the store says of a key is believed for a while, and forgotten as soon as the store says that it
-//! was revoked, which is asked every second while any key is known. Used by [`super::Identity`].
+//! API keys as a gateway knows them: what the store says of a key is believed for a while. [`revocation`] forgets it as soon as the store says
+//! that it was revoked, and ends what is read with it. Used by [`super::Identity`].
+
+mod revocation;
 
 use std::{
     collections::HashMap,
@@ -10,8 +12,7 @@ use std::{
 use http::StatusCode;
 use parking_lot::Mutex;
 use proto::v1::{
-    ApiKey, Failure, FindKeyRequest, KeyRole, KeyUse, ListRevocationsRequest, NoteKeyUsesRequest, Reason,
-    conversation_service_client::ConversationServiceClient,
+    ApiKey, Failure, FindKeyRequest, KeyRole, KeyUse, NoteKeyUsesRequest, Reason, conversation_service_client::ConversationServiceClient,
 };
 use tokio::{
     sync::Semaphore,
@@ -19,8 +20,9 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
+use self::revocation::Revocations;
 use super::{Caller, Role, Who, cache::Cache, key, secret::Secret};
-use crate::failure::Refusal;
+use crate::{clients::Clients, failure::Refusal};
 
 /// Keys that are known at once, some hundred bytes each.
 const KNOWN: usize = 10_000;
@@ -32,10 +34,6 @@ const UNKNOWN: Duration = Duration::from_secs(5);
 const LOOKUPS: usize = 64;
 /// How long the store may take, and how long it may be waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is asked which keys were revoked.
-const ASK: Duration = Duration::from_secs(1);
-/// The revocations that are asked for: of longer than a key is believed, so that clocks may differ and a reply may be lost.
-const WITHIN: Duration = Duration::from_mins(2);
 /// How often the store hears which keys were used.
 const NOTE: Duration = Duration::from_mins(1);
 /// Uses in one note, as many as the store takes.
@@ -49,6 +47,7 @@ pub(super) struct Keys {
     secret: Secret,
     environment: String,
     store: Store,
+    clients: Clients,
     known: Mutex<Cache<String, Option<Arc<Known>>>>,
     used: Mutex<HashMap<String, i64>>,
     lookups: Semaphore,
@@ -66,11 +65,12 @@ struct Known {
 
 impl Keys {
     /// Those of this environment, which the store keeps.
-    pub(super) fn new(secret: Secret, environment: String, store: Store) -> Self {
+    pub(super) fn new(secret: Secret, environment: String, clients: Clients) -> Self {
         Self {
             secret,
             environment,
-            store,
+            store: clients.store(),
+            clients,
             known: Mutex::new(Cache::new(KNOWN)),
             used: Mutex::default(),
             lookups: Semaphore::new(LOOKUPS),
@@ -173,36 +173,15 @@ impl Keys {
     /// Forgets keys as they are revoked, and tells the store which were used, for ever.
     pub(super) async fn keep_up(self: Arc<Self>) {
         let mut noted = Instant::now();
-        let mut heard = true;
+        let mut revocations = Revocations::default();
         loop {
-            sleep(ASK).await;
-            if !self.known.lock().is_empty() {
-                let asked = self.ask_for_revocations().await;
-                if asked.is_none() && heard {
-                    tracing::warn!("the store cannot be asked which API keys were revoked: known keys stay good, for a minute at most");
-                }
-                heard = asked.is_some();
-            }
+            sleep(revocation::ASK).await;
+            revocations.look(&self).await;
             if noted.elapsed() >= NOTE {
                 noted = Instant::now();
                 self.tell_uses().await;
             }
         }
-    }
-
-    async fn ask_for_revocations(&self) -> Option<()> {
-        let within_ms = u32::try_from(WITHIN.as_millis()).unwrap_or(u32::MAX);
-        let mut store = self.store.clone();
-        let asked = timeout(PATIENCE, store.list_revocations(ListRevocationsRequest { within_ms })).await;
-        let revoked = asked.ok()?.ok()?.into_inner();
-        let mut known = self.known.lock();
-        if revoked.more {
-            known.clear();
-        }
-        for id in &revoked.ids {
-            known.forget(id.as_str());
-        }
-        Some(())
     }
 
     /// What is not noted now, because the store is away, is noted with the next use.

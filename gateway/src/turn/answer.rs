@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::Place;
 use crate::clients::{
-    Clients,
+    Bearer, Clients,
     exchange::Call,
     slot::{End, Taken},
 };
@@ -29,6 +29,7 @@ pub(crate) struct Answer {
     head: Box<Head>,
     stream_id: String,
     principal: Option<Principal>,
+    bearer: Bearer,
     /// The position of the entry that comes next.
     next: u32,
     /// Where it is read now.
@@ -55,12 +56,13 @@ struct Search {
 
 impl Answer {
     /// The answer that `call` reads from `place` on, and that was admitted.
-    pub(super) fn new(clients: &Clients, place: Place, call: Call, head: Box<Head>, patience: Duration) -> Self {
+    pub(super) fn new(clients: &Clients, (place, bearer): (Place, Bearer), call: Call, head: Box<Head>, patience: Duration) -> Self {
         Self {
             clients: clients.clone(),
             head,
             stream_id: place.stream_id,
             principal: place.principal,
+            bearer,
             next: place.next,
             call: Some(call),
             search: None,
@@ -123,7 +125,7 @@ impl Answer {
                     return Poll::Ready(Some(first));
                 }
                 Taken::End(End::Behind) => {
-                    let again = call.exchange().open(self.place().attach(), self.next);
+                    let again = call.exchange().open(self.place().attach(), self.next, self.bearer.clone());
                     self.take(again);
                 }
                 Taken::End(End::Done) => self.ended = true,
@@ -168,7 +170,8 @@ impl Answer {
             search.tries += 1;
             let routers = self.clients.ranked(&self.stream_id);
             if let Some(router) = routers.get(tries % routers.len().max(1)) {
-                let call = router.exchange(&self.stream_id).open(self.place().attach(), self.next);
+                let exchange = router.exchange(&self.stream_id);
+                let call = exchange.open(self.place().attach(), self.next, self.bearer.clone());
                 self.take(call);
                 if self.call.is_some() {
                     tracing::info!(
@@ -234,7 +237,7 @@ impl Drop for Answer {
             && let Some(call) = &self.call
             && call.slot().is_behind()
         {
-            drop(call.exchange().open(self.place().attach(), self.next));
+            drop(call.exchange().open(self.place().attach(), self.next, Bearer::default()));
         }
     }
 }

@@ -29,14 +29,24 @@ pub(crate) struct Doors {
 impl Doors {
     pub(crate) fn open() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let settings = Command::parse_from(["gateway", "--routers", "127.0.0.1:1"]).settings;
+        Self::with(runtime, &[])
+    }
+
+    /// Those of a gateway with these settings.
+    pub(crate) fn with(runtime: Runtime, settings: &[&str]) -> Self {
+        let always = ["gateway", "--routers", "127.0.0.1:1"];
+        let settings = Command::parse_from(always.iter().chain(settings)).settings;
         let routes = runtime.block_on(async { gateway::routes(settings, Drain::new()).unwrap() });
         Self { runtime, routes }
     }
 
     /// Judges one input, and tells the status that it got; `None` for what is no request.
     pub(crate) fn check(&self, input: &[u8]) -> Option<StatusCode> {
-        let request = request(input)?;
+        Some(self.ask(request(input)?))
+    }
+
+    /// Judges one request, and tells the status that it got.
+    pub(crate) fn ask(&self, request: Request<Body>) -> StatusCode {
         let answered = self.runtime.block_on(async {
             let response = self.routes.clone().oneshot(request).await.unwrap();
             let (head, body) = response.into_parts();
@@ -54,11 +64,12 @@ impl Doors {
                 "a refusal says why: {body}"
             );
         }
-        Some(head.status)
+        head.status
     }
 }
 
-fn request(input: &[u8]) -> Option<Request<Body>> {
+/// The request that an input is.
+pub(crate) fn request(input: &[u8]) -> Option<Request<Body>> {
     let end = input.windows(2).position(|two| two == b"\n\n");
     let (head, body) = end.map_or((input, &b""[..]), |end| (&input[..end], &input[end + 2..]));
     let mut lines = head.split(|byte| *byte == b'\n');

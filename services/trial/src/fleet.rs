@@ -1,10 +1,8 @@
 //! A mesh of separate processes.
 
-use std::{
-    fmt::Write as _,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+mod guard;
+
+use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use chassis::channel;
@@ -37,6 +35,8 @@ pub struct Layout {
     pub own_disk: bool,
     /// Whether the gateways share limits through a Redis, where there is one to start.
     pub redis: bool,
+    /// Whether the gateways ask for a key, and hold its owner to limits: wide ones.
+    pub guarded: bool,
 }
 
 impl Layout {
@@ -51,6 +51,7 @@ impl Layout {
             proxied: false,
             own_disk: false,
             redis: false,
+            guarded: false,
         }
     }
 }
@@ -82,6 +83,8 @@ pub struct Fleet {
     pub disk: Option<Disk>,
     /// What the gateways share their limits through, if the layout says so and this machine has one.
     pub redis: Option<Process>,
+    /// The API key that opens the gateways, if the layout says so.
+    pub key: Option<String>,
     /// Their data and logs, until the end.
     pub folder: TempDir,
 }
@@ -98,11 +101,14 @@ impl Fleet {
         );
         let to_routers = ways(layout.proxied, http.len(), &grpc).await?;
         let to_workers = ways(layout.proxied, grpc.len(), &engine).await?;
-        let (redis, limits) = if layout.redis {
-            shared_limits(folder.path())?
+        let (redis, mut limits) = if layout.redis {
+            guard::shared_limits(folder.path())?
         } else {
             (None, Vec::new())
         };
+        if layout.guarded {
+            limits.extend(settings(&guard::GUARDED));
+        }
         let data = folder.path().join("data");
         let disk = match layout.own_disk.then(|| Disk::mount(&data, folder.path().join("disk.log"))) {
             None => None,
@@ -165,6 +171,11 @@ impl Fleet {
         for (gateway, address) in gateways.iter_mut().zip(&http) {
             gateway.ready(*address, "/ready").await?;
         }
+        let key = if layout.guarded {
+            Some(guard::make_key(layout.bin.as_deref(), &store)?)
+        } else {
+            None
+        };
         Ok(Self {
             store: started,
             workers,
@@ -178,6 +189,7 @@ impl Fleet {
             to_workers,
             disk,
             redis,
+            key,
             folder,
         })
     }
@@ -240,43 +252,6 @@ impl Fleet {
         }
         text
     }
-}
-
-/// A Redis, and what gateways must be told to share limits through it: that everybody has some, and more than any run asks for. Nothing if
-/// there is none to start.
-fn shared_limits(folder: &Path) -> anyhow::Result<(Option<Process>, Vec<Setting>)> {
-    let port = free_ports(1)?[0].port().to_string();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if !std::env::split_paths(&path).any(|folder| folder.join("redis-server").exists()) {
-        return Ok((None, Vec::new()));
-    }
-    let redis = Process::start(Plan {
-        name: "redis".to_owned(),
-        program: "redis-server".into(),
-        arguments: [
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &port,
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--dir",
-            "/",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-        settings: Vec::new(),
-        log: folder.join("redis.log"),
-    })?;
-    let url = format!("redis://127.0.0.1:{port}");
-    let limits = settings(&[
-        ("UNBROKEN_REDIS", &url),
-        ("UNBROKEN_LIMITS", "on"),
-        ("UNBROKEN_TIERS", "free=1000000/1000000000000/100000"),
-    ]);
-    Ok((Some(redis), limits))
 }
 
 /// A proxy from each of so many to each target.

@@ -37,6 +37,8 @@ pub struct Script {
     pub aligned: bool,
     /// What else the prompt says.
     pub before: String,
+    /// The API key to show.
+    pub key: Option<String>,
 }
 
 impl Script {
@@ -52,9 +54,9 @@ impl Script {
         );
         let body =
             format!("{{\"model\":\"scripted\",\"stream\":{stream},\"messages\":[{{\"role\":\"user\",\"content\":\"{directive}\"}}]}}");
-        let length = body.len();
+        let (length, key) = (body.len(), self.credential());
         format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: mesh\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: mesh\r\n{key}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         )
         .into_bytes()
     }
@@ -67,7 +69,14 @@ impl Script {
             self.tokens,
             self.gap.as_micros()
         );
-        format!("GET /stream?prompt={directive} HTTP/1.1\r\nHost: mesh\r\n\r\n").into_bytes()
+        let key = self.credential();
+        format!("GET /stream?prompt={directive} HTTP/1.1\r\nHost: mesh\r\n{key}\r\n").into_bytes()
+    }
+
+    /// The header with the key, if there is one.
+    fn credential(&self) -> String {
+        let key = self.key.as_ref();
+        key.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"))
     }
 }
 

@@ -4,12 +4,12 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use proto::v1::CountTokensRequest;
+use proto::v1::{CountTokensRequest, Usage};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{error, request::Input, version};
-use crate::{app::App, body, failure::Refusal, identity::Caller, openapi, turn};
+use crate::{app::App, body, failure::Refusal, identity::Caller, openapi, stack::Arrival, turn};
 
 /// How long an input is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,14 +33,30 @@ pub(crate) struct Counted {
     request_body = Input,
     responses((status = OK, description = "How many they are.", body = Counted), error::Refused),
 )]
-pub(crate) async fn count_tokens(State(app): State<App>, caller: Caller, request: Request) -> Result<Json<Counted>, Refusal> {
+pub(crate) async fn count_tokens(
+    State(app): State<App>,
+    arrival: Arrival,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<Counted>, Refusal> {
+    let counted = count(&app, &caller, request).await;
+    // What is only counted is not taken.
+    let took = counted.as_ref().map(|(model, _)| (model.as_str(), Usage::default()));
+    app.request_log().done((&caller, &arrival), "count_tokens", took);
+    counted.map(|(_, counted)| Json(counted))
+}
+
+/// The model that was named, and the count.
+async fn count(app: &App, caller: &Caller, request: Request) -> Result<(String, Counted), Refusal> {
     version(request.headers())?;
     let input: Input = body::json(request, app.settings()).await?;
     let mut request = input.into_chat()?;
     request.principal = Some(caller.principal().clone());
+    let model = request.model.clone();
     let counted = turn::count_tokens(app.clients(), CountTokensRequest { request: Some(request) }).await?;
-    Ok(Json(Counted {
+    let counted = Counted {
         input_tokens: counted.prompt_tokens,
         estimated: counted.estimated,
-    }))
+    };
+    Ok((model, counted))
 }

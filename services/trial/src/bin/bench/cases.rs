@@ -3,13 +3,18 @@
 mod burst;
 mod cancel;
 mod first;
+mod guarded;
 mod idle;
 pub(crate) mod llama;
 mod pace;
 mod small;
 mod soak;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -25,26 +30,28 @@ use trial::{
 pub(crate) struct Bench {
     mesh: Fleet,
     nginx: Nginx,
+    bin: Option<PathBuf>,
     rounds: usize,
     only: Option<String>,
 }
 
 impl Bench {
-    /// Starts all processes.
-    pub(crate) async fn start(bin: Option<PathBuf>, rounds: usize, only: Option<String>) -> anyhow::Result<Self> {
+    /// Starts all processes. `guarded`: the mesh asks for a key, and holds its owner to limits.
+    pub(crate) async fn start(bin: Option<PathBuf>, rounds: usize, only: Option<String>, guarded: bool) -> anyhow::Result<Self> {
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?; // thousands of connections, here and in the processes
-        let layout = Layout {
-            bin,
-            settings: process::settings(&[("UNBROKEN_LOG", "warn")]),
-            ..Layout::of(1, 1, 1)
-        };
         Ok(Self {
-            mesh: Fleet::start(&layout).await?,
+            mesh: Fleet::start(&layout(bin.as_deref(), guarded)).await?,
             nginx: Nginx::start().await?,
+            bin,
             rounds: rounds.max(1),
             only,
         })
+    }
+
+    /// One of each, guarded or not.
+    fn layout(&self, guarded: bool) -> Layout {
+        layout(self.bin.as_deref(), guarded)
     }
 
     fn wants(&self, case: &str) -> bool {
@@ -54,14 +61,11 @@ impl Bench {
     /// The two that stand in front of an engine.
     fn fronts(&self) -> [Front<'_>; 2] {
         [
-            Front {
-                name: "mesh",
-                http: self.mesh.http[0],
-                processes: self.mesh.processes().collect(),
-            },
+            Front::of(&self.mesh),
             Front {
                 name: "nginx",
                 http: self.nginx.http,
+                key: None,
                 processes: vec![&self.nginx.proxy],
             },
         ]
@@ -73,10 +77,30 @@ impl Bench {
 struct Front<'a> {
     name: &'static str,
     http: SocketAddr,
+    /// The key that it asks for.
+    key: Option<String>,
     processes: Vec<&'a Process>,
 }
 
-impl Front<'_> {
+fn layout(bin: Option<&Path>, guarded: bool) -> Layout {
+    Layout {
+        bin: bin.map(Path::to_owned),
+        settings: process::settings(&[("UNBROKEN_LOG", "warn")]),
+        guarded,
+        ..Layout::of(1, 1, 1)
+    }
+}
+
+impl<'a> Front<'a> {
+    fn of(mesh: &'a Fleet) -> Self {
+        Self {
+            name: "mesh",
+            http: mesh.http[0],
+            key: mesh.key.clone(),
+            processes: mesh.processes().collect(),
+        }
+    }
+
     /// CPU time of each process.
     fn cpu(&self) -> anyhow::Result<Vec<Duration>> {
         self.processes.iter().map(|process| process.cpu()).collect()
@@ -120,6 +144,9 @@ pub(crate) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
     }
     if bench.wants("small") {
         small::run(bench, report).await?;
+    }
+    if bench.wants("guarded") {
+        guarded::run(bench, report).await?;
     }
     if bench.wants("cancel") {
         cancel::run(bench, report).await?;

@@ -30,6 +30,9 @@ struct Settings {
     /// Only cases whose names contain this
     #[arg(long)]
     only: Option<String>,
+    /// With everything on: the mesh asks for a key, and holds its owner to limits
+    #[arg(long)]
+    guarded: bool,
     /// What the llama engine's bench printed: JSON lines, taken into the table
     #[arg(long, value_name = "FILE")]
     llama: Option<PathBuf>,
@@ -53,7 +56,7 @@ fn main() -> anyhow::Result<()> {
     }
     let mut report = Report::default();
     let ran = runtime.block_on(async {
-        let bench = cases::Bench::start(settings.bin, settings.rounds, settings.only).await?;
+        let bench = cases::Bench::start(settings.bin, settings.rounds, settings.only, settings.guarded).await?;
         cases::run(&bench, &mut report).await
     });
     if let Some(file) = settings.llama {

@@ -26,6 +26,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
                     gap: Duration::ZERO,
                     aligned: false,
                     before: String::new(),
+                    key: front.key.clone(),
                 };
                 let crowd = Crowd::start(front.http, STREAMS, script, Duration::ZERO).await?;
                 let events = std::sync::Arc::clone(&crowd.events);

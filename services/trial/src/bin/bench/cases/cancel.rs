@@ -25,6 +25,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
             gap: Duration::from_millis(20),
             aligned: false,
             before: String::new(),
+            key: bench.mesh.key.clone(),
         };
         let mut connection = Connection::open(bench.mesh.http[0]).await?;
         connection.send(&script.simple_request()).await?;

@@ -16,10 +16,11 @@ const TOKENS: u64 = 20;
 
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     const CASE: &str = "first: added time to first token, one answer at a time";
-    let through_mesh = by_http(bench.mesh.http[0]).await?;
+    let key = bench.mesh.key.as_deref();
+    let through_mesh = by_http(bench.mesh.http[0], key).await?;
     let at_worker = by_grpc(bench.mesh.engine[0]).await?;
-    let through_nginx = by_http(bench.nginx.http).await?;
-    let at_upstream = by_http(bench.nginx.upstream).await?;
+    let through_nginx = by_http(bench.nginx.http, None).await?;
+    let at_upstream = by_http(bench.nginx.upstream, None).await?;
     for (share, word, target) in [(0.5, "p50", 0.25), (0.99, "p99", 1.0)] {
         let added = |through: &[f64], at: &[f64]| percentile(through.to_vec(), share) - percentile(at.to_vec(), share);
         report.add(CASE, &format!("mesh, {word}"), added(&through_mesh, &at_worker), "ms");
@@ -34,22 +35,23 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
     Ok(())
 }
 
-fn script(number: u32) -> Script {
+fn script(number: u32, key: Option<&str>) -> Script {
     Script {
         id: format!("f{number}"),
         tokens: TOKENS,
         gap: Duration::ZERO,
         aligned: false,
         before: String::new(),
+        key: key.map(str::to_owned),
     }
 }
 
-async fn by_http(address: SocketAddr) -> anyhow::Result<Vec<f64>> {
+async fn by_http(address: SocketAddr, key: Option<&str>) -> anyhow::Result<Vec<f64>> {
     let mut connection = Connection::open(address).await?;
     let mut times = Vec::new();
     for number in 0..ANSWERS {
         let start = Instant::now();
-        connection.send(&script(number).request(true)).await?;
+        connection.send(&script(number, key).request(true)).await?;
         connection.read_until(format!("f{number}.0 ").as_bytes()).await?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
         connection.read_until(b"\r\n0\r\n\r\n").await?;

@@ -21,6 +21,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
             gap: Duration::from_secs(500),
             aligned: false,
             before: String::new(),
+            key: front.key.clone(),
         };
         // Once for the allocators' own growth, once for the figure.
         let mut kib = Vec::new();

@@ -22,6 +22,7 @@ async fn measure(front: &Front<'_>, streams: usize, aligned: bool) -> anyhow::Re
         gap: GAP,
         aligned,
         before: String::new(),
+        key: front.key.clone(),
     };
     let spread = if aligned { Duration::ZERO } else { GAP * 10 };
     let crowd = Crowd::start(front.http, streams, script, spread).await?;

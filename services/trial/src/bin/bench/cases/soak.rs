@@ -19,6 +19,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
         let mut tasks = Vec::new();
         for number in 0..CONNECTIONS {
             let mut connection = Connection::open(front.http).await?;
+            let key = front.key.clone();
             tasks.push(tokio::spawn(async move {
                 for request in 0..REQUESTS / CONNECTIONS {
                     let id = format!("s{half}n{number}r{request}");
@@ -31,6 +32,7 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
                                 gap: Duration::ZERO,
                                 aligned: false,
                                 before,
+                                key: key.clone(),
                             }
                             .request(false),
                         )
