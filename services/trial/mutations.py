@@ -6,7 +6,8 @@
 What is tried is the last commit, in a scratch copy of it, which shares the target folder with the tree (another one: CARGO_TARGET_DIR).
 So the tree itself is never changed, and may be worked on meanwhile; uncommitted changes are refused at the start, because they would not be
 in the copy. First all tests that must notice run on the commit as it is, and must pass. Then one mutation after the other replaces one
-text of one file. A text that is not there exactly once is an error, not a pass: bring the mutation up to date.
+text of one file. A text that is not there exactly once is an error, not a pass: bring the mutation up to date. Mutations of different crates
+whose tests are those crates' own, so that none of these tests has more than one of them, share a build.
 
 At the end stands a table. The exit status is 0 only if every mutation compiled and was caught.
 """
@@ -30,9 +31,10 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 CARGO = os.environ.get("CARGO", "cargo").split()
 # Seconds after which a build with its tests is given up: some minutes are usual, also where all is compiled anew.
 MOST_SECONDS = 3600
-# What is built: a crate's own tests, or those in its tests/it. Always of the whole workspace, since one crate by itself has other features, and
-# all would be compiled again.
-LIB, IT = ("--lib",), ("--test", "it")
+# What is built: the tests beside the code, or those in tests/it. Of the whole workspace, since one crate by itself has other features, and all
+# that it depends on would be compiled again; only the journal depends on next to nothing, and all else on it.
+LIB, IT = ("--workspace", "--lib"), ("--workspace", "--test", "it")
+JOURNAL = ("--package", "journal", "--test", "it")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,13 @@ class Mutation:
     build: tuple[str, ...]
     tests: str
     """What the tests that must notice have in their names, modules included."""
+    alone: bool = False
+    """Whether these tests run the code of more crates than the changed one."""
+
+    @property
+    def crate(self) -> str:
+        """The folder of the changed crate."""
+        return self.file.split("/src/")[0]
 
 
 MUTATIONS = [
@@ -70,7 +79,7 @@ MUTATIONS = [
         "services/journal/src/journal.rs",
         "if state.epoch != self.epoch {",
         "if false {",
-        IT,
+        JOURNAL,
         "a_journal_does_what_its_model_does",
     ),
     Mutation(
@@ -80,6 +89,7 @@ MUTATIONS = [
         "completion_tokens: 2 * u32::try_from(made).unwrap_or(u32::MAX),",
         IT,
         "simulated_mesh",
+        alone=True,
     ),
     Mutation(
         "[DONE] comes after an error at OpenAI's door",
@@ -87,7 +97,7 @@ MUTATIONS = [
         "Some(Event::Failed(failure)) => error(&error_object(failure), out),",
         'Some(Event::Failed(failure)) => { error(&error_object(failure), out); out.extend_from_slice(b"data: [DONE]\\n\\n"); }',
         IT,
-        "breaks_off",
+        "an_answer_that_breaks_off_ends_with_an_error_and_without_done",
     ),
     Mutation(
         "a reader that comes back gets its last entry again",
@@ -96,6 +106,7 @@ MUTATIONS = [
         "super::resume(app, account, stream_id, u32::saturating_sub(offset, 1)).await",
         IT,
         "simulated_mesh",
+        alone=True,
     ),
     Mutation(
         "a key is begun by every router that it is brought to",
@@ -103,7 +114,7 @@ MUTATIONS = [
         "Ok(claimed) if claimed.won => Ok(claimed.epoch),",
         "Ok(claimed) => Ok(claimed.epoch),",
         IT,
-        "two_routers",
+        "of_two_routers_that_are_brought_one_key",
     ),
     Mutation(
         "an answer that goes on in a later epoch looks cancelled to who still reads it",
@@ -168,7 +179,7 @@ class Run:
 
 def run(build: tuple[str, ...], tests: list[str]) -> Run:
     """Builds the scratch copy and runs the tests that have one of these in their names."""
-    command = [*CARGO, "test", "--workspace", "--locked", "--no-fail-fast", *build]
+    command = [*CARGO, "test", "--locked", "--no-fail-fast", *build]
     within = {"cwd": SCRATCH, "env": os.environ | {"CARGO_TARGET_DIR": str(TARGET)}, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     printed = ""
     for step in ([*command, "--no-run"], [*command, "--", *tests]):
@@ -204,18 +215,34 @@ def unmutated(mutations: list[Mutation]) -> None:
                 sys.exit(f"{outcome.printed[-4000:]}\nno test has {tests!r} in its name")
 
 
-def mutated(mutation: Mutation) -> tuple[str, str]:
-    """Tries one mutation in the scratch copy. Says how it went, and by which tests."""
-    path = SCRATCH / mutation.file
-    write(path, path.read_text().replace(mutation.before, mutation.after).encode())
-    outcome = run(mutation.build, [mutation.tests])
-    if not outcome.compiled:
+def groups(mutations: list[Mutation]) -> list[list[Mutation]]:
+    """Those that share a build: of different crates, each with tests of its crate alone."""
+    grouped: list[list[Mutation]] = []
+    for mutation in mutations:
+        for group in grouped:
+            alike = all(other.build == mutation.build and other.crate != mutation.crate for other in group)
+            if alike and not (mutation.alone or group[0].alone):
+                group.append(mutation)
+                break
+        else:
+            grouped.append([mutation])
+    return grouped
+
+
+def mutated(group: list[Mutation], files: dict[str, bytes]) -> list[tuple[str, str]]:
+    """Tries mutations in the scratch copy, all in one build. Says of each how it went, and by which tests."""
+    for mutation in group:
+        path = SCRATCH / mutation.file
+        write(path, path.read_text().replace(mutation.before, mutation.after).encode())
+    outcome = run(group[0].build, [mutation.tests for mutation in group])
+    restore(files)
+    if not outcome.compiled and len(group) > 1:
+        return [one for mutation in group for one in mutated([mutation], files)]
+    by = [", ".join(test for test in outcome.failed if mutation.tests in test) for mutation in group]
+    if not all(by):
         print(outcome.printed[-4000:], flush=True)
-        return "DOES NOT COMPILE", ""
-    if outcome.failed:
-        return "caught", ", ".join(outcome.failed)
-    print(outcome.printed[-4000:], flush=True)
-    return "SURVIVED", ""
+    missed = "SURVIVED" if outcome.compiled else "DOES NOT COMPILE"
+    return [("caught" if tests else missed, tests) for tests in by]
 
 
 def main() -> None:
@@ -233,12 +260,13 @@ def main() -> None:
         began = time.monotonic()
         unmutated(mutations)
         print(f"passed    without any mutation ({time.monotonic() - began:.0f} s)", flush=True)
-        for mutation in mutations:
+        for group in groups(mutations):
             began = time.monotonic()
-            outcome, tests = mutated(mutation)
-            rows.append((mutation.name, outcome, tests, time.monotonic() - began))
-            print(f"{outcome:9} {mutation.name}: {tests} ({rows[-1][3]:.0f} s)", flush=True)
-            restore(files)
+            outcomes = mutated(group, files)
+            seconds = (time.monotonic() - began) / len(group)
+            for mutation, (outcome, tests) in zip(group, outcomes, strict=True):
+                rows.append((mutation.name, outcome, tests, seconds))
+                print(f"{outcome:9} {mutation.name}: {tests} ({seconds:.0f} s)", flush=True)
     print("\n| mutation | outcome | by | s |\n|---|---|---|---:|")
     for name, outcome, tests, seconds in rows:
         print(f"| {name} | {outcome} | {tests} | {seconds:.0f} |")
