@@ -10,6 +10,7 @@
 pub(crate) mod end;
 pub(crate) mod leg;
 mod saved;
+mod tokens;
 
 use std::{
     sync::{
@@ -25,7 +26,7 @@ use proto::v1::{AnswerSummary, ChatRequest, DisconnectPolicy, Entry, Head, Princ
 use tokio::time::Instant;
 use tracing::Span;
 
-use self::{leg::Tokens, saved::Saved};
+use self::{saved::Saved, tokens::Tokens};
 use crate::{
     admission::Claim,
     mailbox::{Mailbox, Mailboxes},
