@@ -100,6 +100,14 @@ MUTATIONS = [
         "an_answer_that_breaks_off_ends_with_an_error_and_without_done",
     ),
     Mutation(
+        "an answer that was stored as failed stays so, though it turns out to be whole",
+        "services/conversation-store/src/database/batch.rs",
+        "NOT (r.state = 'failed' AND t.state = 'finished' AND r.epoch <= t.epoch)",
+        "r.epoch >= 0",
+        IT,
+        "a_failure_gives_way_to_the_whole_answer",
+    ),
+    Mutation(
         "a reader that comes back gets its last entry again",
         "gateway/src/door/simple.rs",
         "super::resume(app, account, stream_id, offset).await",
