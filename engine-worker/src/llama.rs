@@ -3,32 +3,28 @@
 //! [`Llama::load`] loads the model and starts one thread, the `scheduler`, which owns all that llama.cpp changes. What can be done
 //! without it is done before: [`Engine::prepare`] renders the chat template, tokenises, compiles the grammar and replays a resume point.
 //!
-//! The files, as an answer passes them: `request` (with `template` and `conversation`, `resume`; `shape`, `tools`, `schema` and `grammar`) → `scheduler` (with
-//! `slots`, `cache`, `batch`) → `running` → `sample` → `choice` (with `utf8`, `speech` and `stop`) → `said` → [`Answer`]. What decides (`slots`,
+//! The files, as an answer passes them: `request` (with `template` and `conversation`, `resume`; `shape`, `tools`, `schema` and `grammar`) → `ready` → `scheduler` (with
+//! `slots`, `cache`, `batch`) → `running` → `sample` → `choice` (with `utf8`, `speech` and `stop`) → `said` → [`Answer`](crate::answer::Answer). What decides (`slots`,
 //! `batch`, `sample`, `choice`, `speech`, `stop`, `utf8`, `said`) is pure; what calls llama.cpp does as decided.
 //!
 //! Does not know the wire, the journal's readers or the queue before the seats: that is the service.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
-        mpsc::{SyncSender, TrySendError, sync_channel},
+        mpsc::{SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
-use futures_util::future::BoxFuture;
-use journal::{Journal, Limits};
 use parking_lot::Mutex;
-use proto::v1::{ChatRequest, CountTokensResponse, EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model, Reason, entry::Event};
+use proto::v1::{ChatRequest, CountTokensResponse, EmbedRequest, EmbedResponse, Failure, GenerateRequest, Model, Reason};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    answer::Answer,
     engine::{Engine, Prepared, Vitals},
     model,
 };
@@ -38,10 +34,12 @@ mod cache;
 mod choice;
 mod conversation;
 mod embed;
+mod error;
 mod gauges;
 mod grammar;
 mod loaded;
 mod log;
+mod ready;
 mod request;
 mod resume;
 mod running;
@@ -64,53 +62,18 @@ mod watch;
 use embed::{Embed, Source};
 use gauges::Gauges;
 use loaded::Loaded;
+use ready::{Ready, refusal};
 use request::Work;
-use scheduler::{Command, Start};
+use scheduler::Command;
 use vectors::Vectors;
 
+pub use error::Error;
 pub use loaded::backend;
 pub use settings::Settings;
 pub use speech::ToolFormat;
 
 /// Commands that may wait for the scheduler, which takes all of them between two steps.
 const COMMANDS: usize = 256;
-/// Why the engine could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is no model file.
-    #[error(transparent)]
-    Model(#[from] model::Error),
-    /// llama.cpp cannot load it.
-    #[error("llama.cpp cannot load the model {path}: {said}")]
-    Load {
-        /// The model file.
-        path: PathBuf,
-        /// What llama.cpp said.
-        said: String,
-    },
-    /// The model's chat template is none.
-    #[error("the model's chat template cannot be read: {0}")]
-    Template(minijinja::Error),
-    /// There is no memory for the context, most likely.
-    #[error(
-        "llama.cpp cannot make a context; fewer or smaller ones take less memory (--llama-seats, --llama-context), and a few models need --exact false: {said}"
-    )]
-    Context {
-        /// What llama.cpp said.
-        said: String,
-    },
-    /// llama.cpp could not be set up.
-    #[error("llama.cpp cannot start: {0}")]
-    Backend(llama_cpp_2::LlamaCppError),
-    /// The processor lacks what the engine was compiled for.
-    #[error(
-        "this processor has no {0}, which this build of the llama engine needs; use another engine, or a build with the feature `dynamic-backends`"
-    )]
-    Processor(&'static str),
-    /// No thread.
-    #[error("the engine's thread cannot be started: {0}")]
-    Thread(std::io::Error),
-}
 
 /// The engine.
 pub struct Llama {
@@ -287,65 +250,4 @@ impl Engine for Llama {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(Failure::new(Reason::Internal, "the engine failed at this request")))
-}
-
-fn refusal(error: &TrySendError<Command>) -> Failure {
-    match error {
-        TrySendError::Full(_) => Failure::new(Reason::QueueFull, "the engine has too much to do"),
-        TrySendError::Disconnected(_) => Failure::new(Reason::Unavailable, "the engine has stopped"),
-    }
-}
-
-fn start(commands: &SyncSender<Command>, work: Work, answer: Answer) {
-    if let Err(error) = commands.try_send(Command::Start(Box::new(Start { work, answer }))) {
-        let failure = refusal(&error);
-        if let TrySendError::Full(Command::Start(start)) | TrySendError::Disconnected(Command::Start(start)) = error {
-            start.answer.fail(failure);
-        }
-    }
-}
-
-/// An answer that can begin.
-struct Ready {
-    work: Work,
-    model: String,
-    commands: SyncSender<Command>,
-}
-
-impl Prepared for Ready {
-    fn model(&self) -> String {
-        self.model.clone()
-    }
-
-    fn prompt_tokens(&self) -> u32 {
-        u32::try_from(self.work.prompt.len()).unwrap_or(u32::MAX)
-    }
-
-    fn seats(&self) -> u32 {
-        u32::try_from(self.work.choices.len()).unwrap_or(u32::MAX)
-    }
-
-    fn begin(self: Box<Self>, answer: Answer) {
-        start(&self.commands, self.work, answer);
-    }
-
-    fn warm(self: Box<Self>) -> BoxFuture<'static, Result<(), Failure>> {
-        let work = Work { warms: true, ..self.work };
-        let commands = self.commands;
-        Box::pin(async move {
-            let journal = Journal::new(Limits::default());
-            let writer = journal
-                .claim(1)
-                .map_err(|error| Failure::new(Reason::Internal, format!("an empty journal refused its writer: {error}")))?;
-            let mut reader = journal.reader(0);
-            let cancel = CancellationToken::new();
-            let _cancels = cancel.clone().drop_guard(); // nobody waits any more
-            start(&commands, work, Answer::new(writer, cancel, 0, &[], None));
-            let ended = reader.read(1).await.and_then(|mut entries| entries.pop());
-            match ended.and_then(|entry| entry.event) {
-                Some(Event::Failed(failure)) => Err(*failure),
-                _ => Ok(()),
-            }
-        })
-    }
 }

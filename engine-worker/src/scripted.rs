@@ -7,6 +7,7 @@ mod cut;
 mod directive;
 pub mod oracle;
 mod plan;
+mod prompt;
 mod schedule;
 mod settings;
 
@@ -128,14 +129,14 @@ impl Engine for Scripted {
             let message = format!("dimensions is {}; the script's vectors have {DIMENSIONS}", request.dimensions);
             return Err(Failure::invalid("dimensions", message));
         }
-        let ids = request.token_inputs.iter().map(|tokens| plan::spelled(&tokens.ids));
+        let ids = request.token_inputs.iter().map(|tokens| prompt::spelled(&tokens.ids));
         let inputs: Vec<String> = request.inputs.into_iter().chain(ids).collect();
         let embeddings = inputs.iter().map(|text| Embedding { values: vector(text) });
         Ok(EmbedResponse {
             model: self.settings.script_model.clone(),
             embeddings: embeddings.collect(),
             usage: Some(Usage {
-                prompt_tokens: inputs.iter().map(|text| plan::words(text)).sum(),
+                prompt_tokens: inputs.iter().map(|text| prompt::words(text)).sum(),
                 ..Usage::default()
             }),
         })
@@ -145,7 +146,7 @@ impl Engine for Scripted {
         self.check_model(&request.model)?;
         Ok(CountTokensResponse {
             model: self.settings.script_model.clone(),
-            prompt_tokens: plan::prompt_tokens(&plan::messages(&request)),
+            prompt_tokens: prompt::prompt_tokens(&prompt::messages(&request)),
             estimated: false,
         })
     }

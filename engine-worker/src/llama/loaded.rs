@@ -97,17 +97,25 @@ pub fn backend() -> Result<Arc<LlamaBackend>, Error> {
     Ok(backend)
 }
 
-pub(super) fn load(settings: &Settings, path: &Path) -> Result<Loaded, Error> {
-    let backend = backend()?;
-    let gpu = backend.supports_gpu_offload() && settings.llama_gpu_layers != Some(0);
+/// Loads a model file, onto the GPU as far as the settings say.
+///
+/// # Errors
+/// [`Error::Load`].
+pub(super) fn model(backend: &LlamaBackend, settings: &Settings, path: &Path) -> Result<LlamaModel, Error> {
     let mut parameters = LlamaModelParams::default();
     if let Some(layers) = settings.llama_gpu_layers {
         parameters = parameters.with_n_gpu_layers(layers);
     }
-    let model = LlamaModel::load_from_file(&backend, path, &parameters).map_err(|_| Error::Load {
+    LlamaModel::load_from_file(backend, path, &parameters).map_err(|_| Error::Load {
         path: path.into(),
         said: log::last_error(),
-    })?;
+    })
+}
+
+pub(super) fn load(settings: &Settings, path: &Path) -> Result<Loaded, Error> {
+    let backend = backend()?;
+    let gpu = backend.supports_gpu_offload() && settings.llama_gpu_layers != Some(0);
+    let model = model(&backend, settings, path)?;
     let vocab = model.vocab();
     let text = |token| String::from_utf8_lossy(&vocab.token_to_piece(token, true, None)).into_owned();
     let special = |token: llama_cpp_2::token::LlamaToken| if token.0 < 0 { String::new() } else { text(token) };

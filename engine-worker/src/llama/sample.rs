@@ -3,75 +3,11 @@
 //! The scheduler uses it. Pure: the same logits, history and draw choose the same token, so that an answer that goes on
 //! elsewhere chooses as an unbroken one. The order of the steps is: bias and penalties, temperature, `top_k`, `top_p`, `min_p`.
 
+mod settings;
+
 use std::{cmp::Ordering, collections::HashMap};
 
-/// How likely tokens are chosen. The defaults for what a request leaves open are llama.cpp's.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    /// 0 takes the most likely token.
-    pub(super) temperature: f32,
-    /// Keeps the most likely tokens whose probabilities add up to this.
-    pub(super) top_p: f32,
-    /// Keeps this many; 0 all.
-    pub(super) top_k: usize,
-    /// Keeps tokens at least this likely, relative to the most likely one.
-    pub(super) min_p: f32,
-    /// Taken off a logit for each time the token was generated.
-    pub(super) frequency_penalty: f32,
-    /// Taken off a logit once the token was generated.
-    pub(super) presence_penalty: f32,
-    /// Divides the logit of a token that was generated.
-    pub(super) repetition_penalty: f32,
-    /// Added to logits, by token id.
-    pub(super) bias: Vec<(u32, f32)>,
-    /// The key of all draws.
-    pub(super) seed: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            temperature: 0.8,
-            top_p: 0.95,
-            top_k: 40,
-            min_p: 0.05,
-            frequency_penalty: 0.0,
-            presence_penalty: 0.0,
-            repetition_penalty: 1.0,
-            bias: Vec::new(),
-            seed: 0,
-        }
-    }
-}
-
-impl Settings {
-    fn is_greedy(&self) -> bool {
-        self.temperature <= 0.0
-    }
-
-    fn penalises(&self) -> bool {
-        self.frequency_penalty != 0.0 || self.presence_penalty != 0.0 || (self.repetition_penalty - 1.0).abs() > f32::EPSILON
-    }
-
-    /// A number in [0, 1) for one token of one choice: a counter-based generator (SplitMix64's finaliser, Steele and others 2014,
-    /// over the key and the counters), so that it depends on nothing that was drawn before.
-    pub(super) fn draw(&self, choice: u32, position: usize) -> f64 {
-        let mut state = mix(self.seed);
-        state = mix(state ^ u64::from(choice));
-        state = mix(state ^ position as u64);
-        #[allow(clippy::cast_precision_loss)] // 53 bits fit
-        let unit = (state >> 11) as f64 / (1u64 << 53) as f64;
-        unit
-    }
-}
-
-/// SplitMix64's finaliser.
-pub(super) fn mix(value: u64) -> u64 {
-    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
+pub(super) use self::settings::{Settings, mix};
 
 /// How often each token was generated.
 pub(super) type Counts = HashMap<u32, u32>;

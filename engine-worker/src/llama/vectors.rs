@@ -11,18 +11,14 @@ use std::{
     thread::JoinHandle,
 };
 
-use llama_cpp_2::{
-    context::params::LlamaPoolingType,
-    llama_backend::LlamaBackend,
-    model::{LlamaModel, params::LlamaModelParams},
-};
+use llama_cpp_2::{context::params::LlamaPoolingType, llama_backend::LlamaBackend, model::LlamaModel};
 use proto::v1::{EmbedRequest, EmbedResponse, Failure, Reason};
 use tokio::sync::{Mutex, oneshot};
 
 use super::{
     Error, Settings,
     embed::{self, Embed, Source},
-    loaded, log,
+    loaded,
 };
 use crate::model;
 
@@ -138,14 +134,7 @@ impl Vectors {
 impl Open {
     fn load(settings: &Settings, path: &Path) -> Result<Self, Error> {
         let backend = loaded::backend()?;
-        let mut parameters = LlamaModelParams::default();
-        if let Some(layers) = settings.llama_gpu_layers {
-            parameters = parameters.with_n_gpu_layers(layers);
-        }
-        let model = LlamaModel::load_from_file(&backend, path, &parameters).map_err(|_| Error::Load {
-            path: path.into(),
-            said: log::last_error(),
-        })?;
+        let model = loaded::model(&backend, settings, path)?;
         let said = |key: &str| model.meta_val_str(key).unwrap_or_default().to_lowercase();
         let names = format!("{} {}", said("general.name"), path.to_string_lossy().to_lowercase()).replace(' ', "-");
         let model = Arc::new(Own {

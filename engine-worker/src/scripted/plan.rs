@@ -3,14 +3,19 @@
 //! Pure. The choices step together: token `i` of each that has so many, in their order, then token `i + 1`. Going on at a position is
 //! therefore the same as having come there.
 
+mod prefix;
+
 use std::time::Duration;
 
-use proto::v1::{
-    ChatRequest, ChoiceEnd, Entry, Failure, FinishReason, GenerateRequest, Message, Reason, ResumePoint, Role, TokenLogprob, ToolCallDelta,
-    ToolMode, entry::Event,
-};
+use proto::v1::{ChatRequest, ChoiceEnd, Entry, Failure, FinishReason, GenerateRequest, Reason, TokenLogprob, ToolCallDelta, entry::Event};
 
-use super::{Settings, cut::Cut, directive::Directive, oracle::Oracle};
+use super::{
+    Settings,
+    cut::Cut,
+    directive::Directive,
+    oracle::Oracle,
+    prompt::{last_said, messages, must_call, prompt_tokens},
+};
 
 /// An answer, as it will be.
 #[derive(Clone, Debug)]
@@ -227,56 +232,6 @@ impl Plan {
             ..one(index, chosen)
         }
     }
-
-    /// The script knows what it must have said: a prefix that is not that is refused.
-    fn check_resume(&self, resume: &[ResumePoint]) -> Result<(), Failure> {
-        let wrong = |message: String| Err(Failure::invalid("resume", message));
-        let mut made = 0u32;
-        let (index, stepping) = self.place(self.position);
-        for point in resume {
-            if point.choice >= self.choices {
-                return wrong(format!("choice {} is resumed, and the request has {}", point.choice, self.choices));
-            }
-            for (index, id) in (0..).zip(&point.token_ids) {
-                let expected = self.oracle.id(point.choice, index);
-                if *id != expected {
-                    return wrong(format!(
-                        "token {index} of choice {} is {id}; the script says {expected} there",
-                        point.choice
-                    ));
-                }
-            }
-            let tokens = u32::try_from(point.token_ids.len()).unwrap_or(u32::MAX);
-            let expected = self.length(point.choice).min(index + u32::from(point.choice < stepping));
-            if tokens != expected {
-                return wrong(format!(
-                    "choice {} has {tokens} tokens; before position {} it has {expected}",
-                    point.choice, self.position
-                ));
-            }
-            if self.choices > 1 && point.end.is_some() != (tokens == self.length(point.choice)) {
-                return wrong(format!(
-                    "choice {} has {tokens} of its {} tokens, and its end is {}said",
-                    point.choice,
-                    self.length(point.choice),
-                    if point.end.is_some() { "" } else { "not " }
-                ));
-            }
-            let text = (0..tokens).map(|index| self.text(index, point.choice));
-            let text: String = text.skip(self.reasoning as usize).collect();
-            if self.tool.is_none() && self.epoch.is_none() && !point.text.is_empty() && point.text != text {
-                return wrong(format!("the text of choice {} is not what its {tokens} tokens say", point.choice));
-            }
-            made = made.saturating_add(tokens);
-        }
-        if made != self.position {
-            return wrong(format!("{made} tokens are resumed, and the next position is {}", self.position));
-        }
-        if made > self.entries() {
-            return wrong(format!("{made} tokens are resumed, and the whole answer has {}", self.entries()));
-        }
-        Ok(())
-    }
 }
 
 fn length(chat: &ChatRequest, directive: &Directive, prompt_tokens: u32, settings: &Settings) -> Result<(u32, FinishReason), Failure> {
@@ -302,57 +257,10 @@ fn length(chat: &ChatRequest, directive: &Directive, prompt_tokens: u32, setting
     })
 }
 
-/// The conversation, with `prompt` as its last message. The tokens of a raw input are its words.
-pub(super) fn messages(chat: &ChatRequest) -> Vec<Message> {
-    let mut messages = chat.messages.clone();
-    for text in [chat.prompt.clone(), spelled(&chat.prompt_tokens)] {
-        if !text.is_empty() {
-            messages.push(Message {
-                role: Role::User.into(),
-                text,
-                ..Message::default()
-            });
-        }
-    }
-    messages
-}
-
-/// The script's tokens of a conversation.
-pub(super) fn prompt_tokens(messages: &[Message]) -> u32 {
-    messages.iter().map(|message| words(&message.text)).sum()
-}
-
-/// Ids of tokens as a text of as many words.
-pub(super) fn spelled(ids: &[u32]) -> String {
-    let words: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    words.join(" ")
-}
-
-/// The function that must be called, where one must: the named one, or the first.
-fn must_call(chat: &ChatRequest) -> Option<String> {
-    let choice = chat.tool_choice.as_ref()?;
-    match choice.mode() {
-        ToolMode::Named => Some(choice.name.clone()),
-        ToolMode::Required => chat.tools.first().map(|tool| tool.name.clone()),
-        ToolMode::Unspecified | ToolMode::Auto | ToolMode::None => None,
-    }
-}
-
-fn last_said(messages: &[Message]) -> &str {
-    let mut users = messages
-        .iter()
-        .rev()
-        .filter(|message| matches!(message.role(), Role::User | Role::Unspecified));
-    users.next().map_or("", |message| message.text.as_str())
-}
-
-/// The script's tokens of an input: its words.
-pub(super) fn words(text: &str) -> u32 {
-    u32::try_from(text.split_whitespace().count()).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use proto::v1::ResumePoint;
+
     use super::*;
 
     fn request(text: &str) -> GenerateRequest {

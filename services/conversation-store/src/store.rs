@@ -12,6 +12,7 @@
 //! Called by [`service`](crate::service), which knows gRPC; the databases are behind [`Database`].
 
 mod answers;
+mod claims;
 mod conversations;
 mod finish;
 mod items;

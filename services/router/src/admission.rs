@@ -1,14 +1,13 @@
 //! Who waits for a slot, and whose turn it is: the pure core of admission. [`crate::router`] asks it whenever a slot may be free.
 //!
-//! Each model has a queue. In a queue the higher priority goes first; within a priority the tenants have turns, so that one who
-//! sends a thousand requests delays another's next one by a single turn. A queue is bounded: past the bound a request is
-//! refused at once. It holds no clock and knows no workers: the caller says who can be placed.
+//! Each model has a [`queue`]. A queue is bounded: past the bound a request is refused at once. It holds no clock and knows no workers: the
+//! caller says who can be placed.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
-};
+mod queue;
+
+use std::{collections::HashMap, sync::Arc};
+
+use self::queue::Queue;
 
 /// What a request waits with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,22 +33,6 @@ pub(crate) struct Admission<T> {
     models: HashMap<Arc<str>, Queue<T>>,
 }
 
-#[derive(Debug)]
-struct Queue<T> {
-    /// Those that were admitted before and lost their worker: before all others, in no turns.
-    again: VecDeque<T>,
-    levels: BTreeMap<Reverse<i32>, Level<T>>,
-    len: usize,
-}
-
-/// The requests of one priority.
-#[derive(Debug)]
-struct Level<T> {
-    /// The tenants that have requests here, in the order of their turns.
-    turns: VecDeque<Arc<str>>,
-    waiting: HashMap<Arc<str>, VecDeque<T>>,
-}
-
 impl<T> Default for Admission<T> {
     fn default() -> Self {
         Self { models: HashMap::new() }
@@ -63,24 +46,16 @@ impl<T> Admission<T> {
     /// [`QueueFull`].
     pub(crate) fn push(&mut self, claim: &Claim, bound: usize, item: T) -> Result<(), QueueFull> {
         let queue = self.models.entry(Arc::clone(&claim.model)).or_default();
-        if queue.len >= bound {
-            return Err(QueueFull { depth: count(queue.len) });
+        if queue.len() >= bound {
+            return Err(QueueFull { depth: count(queue.len()) });
         }
-        queue.len += 1;
-        let level = queue.levels.entry(Reverse(claim.priority)).or_default();
-        let waiting = level.waiting.entry(Arc::clone(&claim.tenant)).or_default();
-        if waiting.is_empty() {
-            level.turns.push_back(Arc::clone(&claim.tenant));
-        }
-        waiting.push_back(item);
+        queue.push(claim, item);
         Ok(())
     }
 
     /// Waits before all others, whatever the bound: it was admitted before.
     pub(crate) fn push_again(&mut self, model: &Arc<str>, item: T) {
-        let queue = self.models.entry(Arc::clone(model)).or_default();
-        queue.len += 1;
-        queue.again.push_back(item);
+        self.models.entry(Arc::clone(model)).or_default().push_again(item);
     }
 
     /// Gives the next turn to a request that `place` finds a place for. Of each model the first in turn is asked about: the others
@@ -90,14 +65,14 @@ impl<T> Admission<T> {
         let mut found = None;
         for (model, queue) in &mut self.models {
             let mut ask = |first: Option<&T>| first.and_then(|item| place(model, item));
-            if let Some(placed) = ask(queue.again.front()) {
+            if let Some(placed) = ask(queue.first_again()) {
                 found = queue.pop_again().map(|item| (item, placed));
             } else if let Some(placed) = ask(queue.first()) {
                 found = queue.pop().map(|item| (item, placed));
             } else {
                 continue;
             }
-            if queue.len == 0 {
+            if queue.len() == 0 {
                 let model = Arc::clone(model);
                 self.models.remove(&model);
             }
@@ -111,7 +86,7 @@ impl<T> Admission<T> {
         let mut gone = Vec::new();
         self.models.retain(|model, queue| {
             queue.remove(&mut |item| leaves(model, item), &mut gone);
-            queue.len > 0
+            queue.len() > 0
         });
         gone
     }
@@ -123,98 +98,17 @@ impl<T> Admission<T> {
 
     /// How many wait for a model.
     pub(crate) fn depth(&self, model: &str) -> u32 {
-        self.models.get(model).map_or(0, |queue| count(queue.len))
+        self.models.get(model).map_or(0, |queue| count(queue.len()))
     }
 
     /// How many wait in all.
     pub(crate) fn total(&self) -> u32 {
-        count(self.models.values().map(|queue| queue.len).sum())
+        count(self.models.values().map(Queue::len).sum())
     }
 
     /// Whether nobody waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.models.is_empty()
-    }
-}
-
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        Self {
-            again: VecDeque::new(),
-            levels: BTreeMap::new(),
-            len: 0,
-        }
-    }
-}
-
-impl<T> Default for Level<T> {
-    fn default() -> Self {
-        Self {
-            turns: VecDeque::new(),
-            waiting: HashMap::new(),
-        }
-    }
-}
-
-impl<T> Queue<T> {
-    fn first(&self) -> Option<&T> {
-        let level = self.levels.values().next()?;
-        level.waiting.get(level.turns.front()?)?.front()
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        let mut level = self.levels.first_entry()?;
-        let item = level.get_mut().pop();
-        if level.get().turns.is_empty() {
-            level.remove();
-        }
-        self.len -= usize::from(item.is_some());
-        item
-    }
-
-    fn pop_again(&mut self) -> Option<T> {
-        let item = self.again.pop_front();
-        self.len -= usize::from(item.is_some());
-        item
-    }
-
-    fn remove(&mut self, leaves: &mut impl FnMut(&T) -> bool, gone: &mut Vec<T>) {
-        let before = gone.len();
-        take(&mut self.again, leaves, gone);
-        self.levels.retain(|_, level| {
-            level.waiting.retain(|_, waiting| {
-                take(waiting, leaves, gone);
-                !waiting.is_empty()
-            });
-            level.turns.retain(|tenant| level.waiting.contains_key(tenant));
-            !level.turns.is_empty()
-        });
-        self.len -= gone.len() - before;
-    }
-}
-
-impl<T> Level<T> {
-    /// The first of the tenant whose turn it is; the tenant then goes to the end.
-    fn pop(&mut self) -> Option<T> {
-        let tenant = self.turns.pop_front()?;
-        let waiting = self.waiting.get_mut(&tenant)?;
-        let item = waiting.pop_front();
-        if waiting.is_empty() {
-            self.waiting.remove(&tenant);
-        } else {
-            self.turns.push_back(tenant);
-        }
-        item
-    }
-}
-
-fn take<T>(from: &mut VecDeque<T>, leaves: &mut impl FnMut(&T) -> bool, into: &mut Vec<T>) {
-    for item in std::mem::take(from) {
-        if leaves(&item) {
-            into.push(item);
-        } else {
-            from.push_back(item);
-        }
     }
 }
 

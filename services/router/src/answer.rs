@@ -1,40 +1,39 @@
 //! One answer: its journal, and all that the router must know to serve, move, end and log it.
 //!
-//! It has one *leg* at a time ([`leg`]): the call on the worker that makes it, and the epoch in which that may append. [`end`] says
-//! how it ends, [`saved`] what the store has of it meanwhile. What happens when is decided in [`crate::router`]; here is only state, and what must be true of it: entries of an
-//! old leg are not taken, token ids are counted once, and the end comes once.
-//!
-//! One router *owns* an answer: it moves it when its worker dies, cancels it when its readers have gone, and stores its turn. A router
-//! whose answer another one has adopted goes on reading for its own readers, and does nothing of that any more.
+//! It has one *leg* at a time ([`leg`]): the call on the worker that makes it, and the epoch in which that may append. [`readers`] says who
+//! reads it, [`owner`] whose it is, [`end`] how it ends, [`saved`] what the store has of it meanwhile. What happens when is decided in
+//! [`crate::router`]; here is only state, and what must be true of it: entries of an old leg are not taken, token ids are counted once, and
+//! the end comes once.
 
 pub(crate) mod end;
 pub(crate) mod leg;
+mod owner;
+mod readers;
 mod saved;
+mod tokens;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32},
     },
     time::Duration,
 };
 
 use journal::{Journal, Kept, Limits, Writer};
 use parking_lot::Mutex;
-use proto::v1::{AnswerSummary, ChatRequest, DisconnectPolicy, Entry, Head, Principal};
+use proto::v1::{AnswerSummary, ChatRequest, Entry, Head, Principal};
 use tokio::time::Instant;
 use tracing::Span;
 
-use self::{leg::Tokens, saved::Saved};
+pub(crate) use self::readers::{Left, Policy};
+use self::{saved::Saved, tokens::Tokens};
 use crate::{
     admission::Claim,
-    mailbox::{Mailbox, Mailboxes},
+    mailbox::Mailboxes,
     pick,
     worker::{Call, Worker},
 };
-
-/// How long a slow client may take to read on: longer than a gateway keeps one that reads nothing at all.
-const LAG: Duration = Duration::from_mins(1);
 
 /// An answer.
 pub(crate) struct Answer {
@@ -66,39 +65,6 @@ pub(crate) struct Answer {
     owned: AtomicBool,
     tokens: Mutex<Tokens>,
     state: Mutex<State>,
-}
-
-/// What becomes of it when its last reader has gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Policy {
-    /// It stops.
-    Cancel,
-    /// It goes on for this time.
-    Detach(Duration),
-    /// It goes on to its end.
-    Background,
-}
-
-impl Policy {
-    pub(crate) fn of(request: &ChatRequest, grace: Duration) -> Self {
-        match request.disconnect() {
-            DisconnectPolicy::Unspecified | DisconnectPolicy::Cancel => Self::Cancel,
-            DisconnectPolicy::Background => Self::Background,
-            DisconnectPolicy::Detach if request.detach_grace_ms > 0 => Self::Detach(Duration::from_millis(request.detach_grace_ms.into())),
-            DisconnectPolicy::Detach => Self::Detach(grace),
-        }
-    }
-}
-
-/// How a reader left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Left {
-    /// It said so, or its own call was dropped.
-    Gone,
-    /// The gateway that it read through is gone; the client may come back through another.
-    Broken,
-    /// The client is slow, and reads on when it has room.
-    Lagging,
 }
 
 struct State {
@@ -242,45 +208,6 @@ impl Answer {
         self.state.lock().head.clone()
     }
 
-    /// A reader comes. Its mailbox is told once the head is known.
-    pub(crate) fn enter(&self, mailbox: &Arc<Mailbox>, call: u32) {
-        let mut state = self.state.lock();
-        state.readers += 1;
-        state.orphaned = None;
-        state.mailboxes.add(mailbox, call);
-        if state.head.is_some() || matches!(state.phase, Phase::Ended) {
-            state.mailboxes.ring();
-        }
-    }
-
-    /// A reader goes. Says whether the answer must end now: it was the last one, and the policy is so.
-    pub(crate) fn leave(&self, mailbox: &Arc<Mailbox>, call: u32, left: Left, gateway_grace: Duration) -> bool {
-        let mut state = self.state.lock();
-        state.mailboxes.remove(mailbox, call);
-        state.readers = state.readers.saturating_sub(1);
-        if state.readers > 0 || matches!(state.phase, Phase::Ended) {
-            return false;
-        }
-        let grace = match (self.policy, left) {
-            (Policy::Background, _) => return false,
-            (Policy::Detach(grace), Left::Lagging) => grace.max(LAG),
-            (Policy::Detach(grace), _) => grace,
-            (Policy::Cancel, Left::Lagging) => LAG,
-            (Policy::Cancel, Left::Broken) => gateway_grace,
-            (Policy::Cancel, Left::Gone) => return true,
-        };
-        state.orphaned = Some(Instant::now() + grace);
-        false
-    }
-
-    /// It has no reader yet, and ends unless one comes within this time.
-    pub(crate) fn orphan(&self, grace: Duration) {
-        let mut state = self.state.lock();
-        if state.readers == 0 {
-            state.orphaned = Some(Instant::now() + grace);
-        }
-    }
-
     /// What was asked. `None` once it has ended.
     pub(crate) fn request(&self) -> Option<Arc<ChatRequest>> {
         self.state.lock().request.clone()
@@ -314,47 +241,12 @@ impl Answer {
         Arc::clone(&self.state.lock().writer)
     }
 
-    /// Whether it is this router's.
-    pub(crate) fn is_owned(&self) -> bool {
-        self.owned.load(Ordering::Acquire)
-    }
-
-    /// Another router has taken it over. Says whether somebody still reads it here.
-    pub(crate) fn disown(&self) -> bool {
-        let mut state = self.state.lock();
-        self.owned.store(false, Ordering::Release);
-        if let Phase::Running(_, call) = &mut state.phase {
-            call.disown();
-        }
-        state.readers > 0
-    }
-
-    /// It was another router's, and is this one's from now on: its worker is told so.
-    pub(crate) fn own(&self) {
-        let mut state = self.state.lock();
-        let epoch = state.writer.epoch();
-        if let Phase::Running(_, call) = &mut state.phase {
-            call.own(epoch);
-        }
-    }
-
     /// The worker that makes it now.
     pub(crate) fn worker(&self) -> Option<Arc<Worker>> {
         match &self.state.lock().phase {
             Phase::Running(_, call) => call.worker().cloned(),
             Phase::Waiting(_) | Phase::Ended => None,
         }
-    }
-
-    /// The store has given this epoch to this router.
-    pub(crate) fn give(&self, epoch: u32) {
-        let mut state = self.state.lock();
-        state.given = state.given.max(epoch);
-    }
-
-    /// The last epoch that is this router's beyond doubt.
-    pub(crate) fn given(&self) -> u32 {
-        self.state.lock().given
     }
 
     /// The epoch of its writer.

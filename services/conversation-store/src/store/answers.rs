@@ -1,21 +1,19 @@
-//! An answer's own rows: who may write it, what it has so far, and what is known of it.
+//! An answer's own rows: what it has so far, and what is known of it.
 
 use prost::Message as _;
-use proto::v1::{
-    ChatRequest, CheckpointRequest, CheckpointResponse, ClaimAnswerRequest, ClaimAnswerResponse, Failure, Message, Reason, ResumePoint,
-    Role, StoredAnswer, Usage,
-};
+use proto::v1::{ChatRequest, CheckpointRequest, CheckpointResponse, Failure, Message, Reason, ResumePoint, Role, StoredAnswer, Usage};
 
-use super::{Store, calls_from_text, calls_to_text, no_answer, now_ms, orphans};
+use super::{
+    Store, calls_from_text, calls_to_text,
+    claims::{FIRST_EPOCH, claimed},
+    no_answer, now_ms, orphans,
+};
 use crate::{
     check,
     database::{Row, Session},
     error::Fault,
-    scope::{Params, Scope},
+    scope::Scope,
 };
-
-/// The epoch of an answer that nobody has claimed.
-const FIRST_EPOCH: u32 = 1;
 
 /// How a list of resume points is kept: a checkpoint of which all else is empty.
 fn encode_resume(resume: &[ResumePoint]) -> Vec<u8> {
@@ -36,78 +34,6 @@ fn decode_resume(bytes: &[u8]) -> Result<Vec<ResumePoint>, Fault> {
 }
 
 impl Store {
-    /// Takes the epoch after `epoch`, unless a later one holds. A router that has gone through epochs without the store (it was away, or
-    /// the answer had not begun) is believed. Whoever won and did not hear it wins again by asking again.
-    pub(crate) async fn claim_answer(&self, request: &ClaimAnswerRequest) -> Result<ClaimAnswerResponse, Fault> {
-        check::name("stream_id", &request.stream_id)?;
-        check::name("owner", &request.owner)?;
-        if request.epoch == 0 {
-            return self.claim_beginning(request).await;
-        }
-        let Some(next) = request.epoch.checked_add(1) else {
-            return Err(Failure::invalid("epoch", "epoch is the last that there is").into());
-        };
-        let now = now_ms();
-        let mut session = self.database.write().await?;
-        let mut taken = session
-            .run(
-                "UPDATE claims SET epoch = $2, owner = $3, claimed_ms = $4 WHERE stream_id = $1 AND epoch <= $5",
-                Params::of_nobody([
-                    (&request.stream_id).into(),
-                    next.into(),
-                    (&request.owner).into(),
-                    now.into(),
-                    request.epoch.into(),
-                ]),
-            )
-            .await?;
-        if taken == 0 {
-            taken = session
-                .run(
-                    "INSERT INTO claims (stream_id, epoch, owner, claimed_ms) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-                    Params::of_nobody([(&request.stream_id).into(), next.into(), (&request.owner).into(), now.into()]),
-                )
-                .await?;
-        }
-        if taken > 0 {
-            session.commit().await?;
-            return Ok(self.claimed_in(next, true));
-        }
-        let (epoch, owner) = holder(&mut *session, &request.stream_id).await?;
-        Ok(self.claimed_in(epoch, epoch == next && owner == request.owner))
-    }
-
-    /// Whether the caller may begin an answer: if nobody has claimed it, if the caller has, or if whoever has lets its lease pass. The
-    /// last goes on in an epoch of its own, which shuts out the one before.
-    async fn claim_beginning(&self, request: &ClaimAnswerRequest) -> Result<ClaimAnswerResponse, Fault> {
-        let now = now_ms();
-        let lapsed = if self.knows_orphans() { self.lease_before(now) } else { 0 };
-        let mut session = self.database.write().await?;
-        let taken = session
-            .run(
-                "UPDATE claims SET epoch = CASE WHEN owner = $2 THEN epoch ELSE epoch + 1 END, owner = $2, claimed_ms = $3
-                WHERE stream_id = $1 AND (owner = $2 OR claimed_ms < $4)",
-                Params::of_nobody([(&request.stream_id).into(), (&request.owner).into(), now.into(), lapsed.into()]),
-            )
-            .await?;
-        if taken == 0 {
-            session
-                .run(
-                    "INSERT INTO claims (stream_id, epoch, owner, claimed_ms) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-                    Params::of_nobody([(&request.stream_id).into(), FIRST_EPOCH.into(), (&request.owner).into(), now.into()]),
-                )
-                .await?;
-        }
-        let (epoch, owner) = holder(&mut *session, &request.stream_id).await?;
-        session.commit().await?;
-        Ok(self.claimed_in(epoch, owner == request.owner))
-    }
-
-    fn claimed_in(&self, epoch: u32, won: bool) -> ClaimAnswerResponse {
-        let lease_ms = u32::try_from(self.lease.as_millis()).unwrap_or(u32::MAX);
-        ClaimAnswerResponse { won, epoch, lease_ms }
-    }
-
     /// Saves what an answer has so far. One that is closed, or further on in the same epoch, stays as it is. One that the store does not
     /// know is taken in if the request comes with it (a background answer outside of conversations), and is not found otherwise.
     pub(crate) async fn checkpoint(&self, scope: &Scope, request: &CheckpointRequest) -> Result<CheckpointResponse, Fault> {
@@ -189,20 +115,6 @@ impl Store {
     }
 }
 
-/// The epoch that was claimed and who has it, or the first and nobody.
-async fn holder(session: &mut dyn Session, stream_id: &str) -> Result<(u32, String), Fault> {
-    let row = session
-        .row(
-            "SELECT epoch, owner FROM claims WHERE stream_id = $1",
-            Params::of_nobody([stream_id.into()]),
-        )
-        .await?;
-    match row {
-        Some(row) => Ok((row.count(0)?, row.text(1)?)),
-        None => Ok((FIRST_EPOCH, String::new())),
-    }
-}
-
 /// An answer that is more than logged, without its entries.
 pub(super) async fn known(session: &mut dyn Session, scope: &Scope, stream_id: &str) -> Result<Option<StoredAnswer>, Fault> {
     let row = session
@@ -214,17 +126,6 @@ pub(super) async fn known(session: &mut dyn Session, scope: &Scope, stream_id: &
         )
         .await?;
     row.map(|row| with_message(outline(&row)?, &row)).transpose()
-}
-
-/// The epoch that was claimed, or the first.
-async fn claimed(session: &mut dyn Session, stream_id: &str) -> Result<u32, Fault> {
-    let row = session
-        .row(
-            "SELECT epoch FROM claims WHERE stream_id = $1",
-            Params::of_nobody([stream_id.into()]),
-        )
-        .await?;
-    row.map_or(Ok(FIRST_EPOCH), |row| row.count(0))
 }
 
 /// What a checkpoint comes to.

@@ -1,6 +1,7 @@
 //! Closing turns: many in one transaction and a handful of statements, each turn once.
 //!
-//! The request log is what makes it once: a turn that stands there is over. A turn that cannot be stored (its conversation was deleted
+//! The request log is what makes it once: a turn that stands there is over. But a failure gives way to the whole answer: a router that could
+//! not find an answer any more, or lost it, cannot know that another one has all of it and only could not say so yet. A turn that cannot be stored (its conversation was deleted
 //! meanwhile, its epoch has ended, its fields are wrong) never keeps the others from it.
 
 use std::{borrow::Cow, collections::HashSet};
@@ -99,15 +100,20 @@ impl Store {
         let mut session = self.database.write().await?;
 
         let mut log = log_rows(turns.iter().copied())?;
-        let mut over = HashSet::new();
-        let mut outside = HashSet::new();
+        let (mut over, mut failed, mut outside) = (HashSet::new(), HashSet::new(), HashSet::new());
         for row in session.rows(batch.known, Params::of_the_mesh([(&log).into()])).await? {
             let index = usize::try_from(row.int(0)?).unwrap_or_default();
-            if row.int(1)? == 1 {
-                over.insert(index);
-            } else {
-                outside.insert(index);
+            match row.int(1)? {
+                1 => drop(over.insert(index)),
+                2 => drop(failed.insert(index)),
+                _ => drop(outside.insert(index)),
             }
+        }
+        if !failed.is_empty() {
+            let whole = log_rows(turns.iter().copied().filter(|(index, _)| failed.contains(index)))?;
+            session.run(batch.unlog, Params::of_the_mesh([(&whole).into()])).await?;
+            session.run(batch.reopen, Params::of_the_mesh([(&whole).into()])).await?;
+            outside.extend(failed); // with a conversation or without
         }
         let fresh = || turns.iter().copied().filter(|(index, _)| !over.contains(index));
         if !over.is_empty() {

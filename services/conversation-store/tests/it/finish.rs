@@ -1,6 +1,6 @@
 //! Closing turns: many at once, each once, and none at the cost of another.
 
-use proto::v1::{DeleteConversationRequest, FinishTurnsRequest, GetAnswerRequest, Reason, StoredAnswer};
+use proto::v1::{DeleteConversationRequest, FinishTurnsRequest, FinishedTurn, GetAnswerRequest, Reason, StoredAnswer};
 
 use crate::stage::{
     Client, Stage, ann, at_once, begin, conversation, conversations, failure, finish, finished, messages, settings, texts, turn, who,
@@ -14,6 +14,7 @@ crate::contract![
     a_turn_without_a_conversation_is_only_logged,
     a_turn_that_was_never_opened_finds_its_place,
     a_turn_of_an_ended_epoch_is_not_stored,
+    a_failure_gives_way_to_the_whole_answer,
     a_batch_has_a_bound,
 ];
 
@@ -161,6 +162,49 @@ async fn a_turn_of_an_ended_epoch_is_not_stored(stage: Stage) {
     assert_eq!(finish(&mut client, vec![second]).await, 1);
     assert_eq!(texts(&mut client, &id).await, ["hello", "from the second"]);
     assert_eq!(answer(&mut client, "a").await.epoch, 2);
+}
+
+async fn a_failure_gives_way_to_the_whole_answer(stage: Stage) {
+    let mut client = stage.client();
+    let id = conversation(&mut client, ann()).await.id;
+    begin(&mut client, turn(&id, "a", "hello")).await;
+    let ended = |conversation: &str, stream_id: &str, state: &str| FinishedTurn {
+        state: state.to_owned(),
+        finish_reason: "interrupted".to_owned(),
+        message: None,
+        ..finished(conversation, stream_id, "")
+    };
+    for (stream, of) in [("a", id.as_str()), ("logged", "")] {
+        assert_eq!(finish(&mut client, vec![ended(of, stream, "failed")]).await, 1);
+        assert_eq!(finish(&mut client, vec![ended(of, stream, "failed")]).await, 0);
+        assert_eq!(
+            finish(&mut client, vec![ended(of, stream, "cancelled")]).await,
+            0,
+            "nothing is whole of it"
+        );
+        assert_eq!(answer(&mut client, stream).await.state, "failed");
+        assert_eq!(finish(&mut client, vec![finished(of, stream, "hi there")]).await, 1);
+        assert_eq!(
+            finish(&mut client, vec![ended(of, stream, "failed")]).await,
+            0,
+            "what is whole stays"
+        );
+        let known = answer(&mut client, stream).await;
+        assert_eq!((known.state.as_str(), known.finish_reason.as_str()), ("finished", "stop"));
+    }
+    assert_eq!(texts(&mut client, &id).await, ["hello", "hi there"]);
+    assert_eq!(stage.count("SELECT COUNT(*) FROM request_log WHERE state = 'finished'").await, 2);
+    assert_eq!(stage.count("SELECT COUNT(*) FROM request_log").await, 2);
+
+    // But not to what a replaced writer has.
+    begin(&mut client, turn(&id, "b", "again")).await;
+    let second = FinishedTurn {
+        epoch: 2,
+        ..ended(&id, "b", "failed")
+    };
+    assert_eq!(finish(&mut client, vec![second]).await, 1);
+    assert_eq!(finish(&mut client, vec![finished(&id, "b", "from the zombie")]).await, 0);
+    assert_eq!(answer(&mut client, "b").await.state, "failed");
 }
 
 async fn a_batch_has_a_bound(stage: Stage) {

@@ -10,7 +10,7 @@ use proto::v1::{ChoiceEnd, Entry, FinishReason, Usage, entry::Event};
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::{Answer, Phase, Turn, leg::Tokens, millis};
+use super::{Answer, Phase, Turn, millis, tokens::Tokens};
 use crate::worker::Call;
 
 /// What is left to do for an answer that has ended.

@@ -123,9 +123,4 @@ impl Answer {
         state.saved.refusals += 1;
         state.saved.refusals >= REFUSALS
     }
-
-    /// Whether somebody reads it here.
-    pub(crate) fn is_read(&self) -> bool {
-        self.state.lock().readers > 0
-    }
 }

@@ -9,7 +9,7 @@ use journal::Writer;
 use proto::v1::{AbortRequest, ChatRequest, Entry, Failure, GenerateRequest, Head, Reason, engine_command::Command};
 use tokio::time::{Instant, sleep};
 
-use super::{ClosedBy, FIRST_EPOCH, Router};
+use super::{FIRST_EPOCH, Router, end::ClosedBy};
 use crate::{
     answer::{
         Answer,

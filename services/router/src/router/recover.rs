@@ -1,9 +1,10 @@
 //! Answers that lost both copies of their journal, or whose router is gone and nobody has asked for them since: the store still counts
 //! them as running, and their lease is over.
 //!
-//! Some worker may make one all the same, or have made it to its end: then it is taken over and its turn is stored. Else the claim of the next
-//! epoch decides which router sees to it. A background answer goes on from what was saved; any other has been interrupted, and is stored
-//! as that, with the text that was saved.
+//! Some worker may make one all the same, or have made it to its end: then it is taken over and its turn is stored. Else a background answer
+//! goes on from what was saved, at the router that the claim of the next epoch decides for. Any other has been interrupted, and is stored as
+//! that, with the text that was saved. This is a guess: the router that carries it may only have been kept from the store for a lease. So no
+//! epoch is claimed for it, which would shut that router out, and the store lets the whole answer take the guess's place.
 
 use std::{sync::Arc, time::Duration};
 
@@ -80,9 +81,16 @@ impl Router {
         Ok(())
     }
 
-    /// Claims an orphan that no worker has, and goes on with it or says that it was interrupted.
+    /// Claims an orphan that no worker has and goes on with it, or says that it was interrupted.
     async fn see_to(self: &Arc<Self>, store: &Store, known: StoredAnswer, principal: Option<&Principal>) -> Result<(), Failure> {
-        if known.request.is_some() && !self.workers.serves(&known.model, !known.entries.is_empty()) {
+        if known.request.is_none() {
+            tracing::warn!(stream_id = known.stream_id, "both copies of an answer were lost");
+            if let Some(outbox) = &self.outbox {
+                outbox.push(interrupted_turn(known, principal));
+            }
+            return Err(interrupted());
+        }
+        if !self.workers.serves(&known.model, !known.entries.is_empty()) {
             return Err(Failure {
                 retry_after_ms: 1000,
                 ..Failure::new(Reason::Unavailable, "no worker can go on with this answer now")
@@ -97,14 +105,7 @@ impl Router {
         if !claimed.won {
             return Err(Failure::new(Reason::Unavailable, "another router sees to this answer"));
         }
-        if known.request.is_some() {
-            return self.go_on_from(known, claimed.epoch);
-        }
-        tracing::warn!(stream_id = known.stream_id, "both copies of an answer were lost");
-        if let Some(outbox) = &self.outbox {
-            outbox.push(interrupted_turn(known, principal, claimed.epoch));
-        }
-        Err(interrupted())
+        self.go_on_from(known, claimed.epoch)
     }
 
     /// Goes on with a background answer from what was saved of it.
@@ -137,8 +138,9 @@ fn interrupted() -> Failure {
     )
 }
 
-/// The end of an answer of which nothing is left but what was saved: it keeps that.
-fn interrupted_turn(known: StoredAnswer, principal: Option<&Principal>, epoch: u32) -> FinishedTurn {
+/// The end of an answer of which nothing is left but what was saved: it keeps that. In the last epoch that is known, so that it is not taken
+/// if a router has gone on with the answer meanwhile.
+fn interrupted_turn(known: StoredAnswer, principal: Option<&Principal>) -> FinishedTurn {
     FinishedTurn {
         principal: principal.cloned(),
         stream_id: known.stream_id,
@@ -152,7 +154,7 @@ fn interrupted_turn(known: StoredAnswer, principal: Option<&Principal>, epoch: u
             ..Usage::default()
         }),
         started_ms: known.created_ms,
-        epoch,
+        epoch: known.epoch,
         ..FinishedTurn::default()
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use proto::v1::{BeginTurnRequest, ChatRequest, ClaimAnswerRequest, Entry, Failure, Message, Reason};
 use tokio::time::sleep;
 
-use super::{ClosedBy, Router};
+use super::{Router, end::ClosedBy};
 use crate::{
     answer::{Answer, end::Ending, millis},
     request::{self, MAX_TEXT_BYTES},

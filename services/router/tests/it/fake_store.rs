@@ -172,6 +172,9 @@ impl ConversationService for Service {
         self.held.send_modify(|held| {
             for turn in turns {
                 *held.sent.entry(turn.stream_id.clone()).or_default() += 1;
+                if let Some(answer) = held.answers.get_mut(&turn.stream_id) {
+                    answer.orphan = false;
+                }
                 held.finished.entry(turn.stream_id.clone()).or_insert(turn);
             }
         });

@@ -9,6 +9,7 @@
 
 mod fault;
 mod keys;
+mod late;
 mod mesh;
 mod network;
 mod positions;

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 /// How long an answer counts as made after it was saved: the real store's default.
-const LEASE: Duration = Duration::from_secs(15);
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
 
 /// What it remembers.
 #[derive(Debug, Default)]
@@ -158,7 +158,9 @@ impl ConversationService for Store {
             if turn.epoch < kept.epoch(&turn.stream_id) {
                 continue; // another router has taken the answer over
             }
-            let known = kept.answers.get(&turn.stream_id).filter(|answer| answer.state != "running");
+            let gives_way = |answer: &StoredAnswer| answer.state == "failed" && turn.state == "finished" && answer.epoch <= turn.epoch;
+            let known = kept.answers.get(&turn.stream_id);
+            let known = known.filter(|answer| answer.state != "running" && !gives_way(answer));
             if let Some(known) = known {
                 if (&known.state, &known.message, &known.usage) != (&turn.state, &turn.message, &turn.usage) {
                     let was = (&known.state, &known.message, &known.usage);
@@ -171,6 +173,7 @@ impl ConversationService for Store {
             let saved = kept.answers.get(&turn.stream_id).and_then(|answer| answer.message.clone());
             let message = turn.message.or(saved); // one that was interrupted keeps what was saved of it
             if let Some(messages) = kept.conversations.get_mut(&turn.conversation_id) {
+                messages.retain(|stored| stored.stream_id != turn.stream_id);
                 messages.push(StoredMessage {
                     message: message.clone(),
                     stream_id: turn.stream_id.clone(),
