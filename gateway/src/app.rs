@@ -17,7 +17,7 @@ use crate::{
         cancel, chat, completions,
         conversations::{self, openai},
         docs, embeddings, health, keys, messages, models, page, requests,
-        responses::{self, retrieve},
+        responses::{self, count, retrieve},
         simple, text, tickets, ws,
     },
     failure::Refusal,
@@ -117,6 +117,8 @@ fn doors() -> OpenApiRouter<App> {
         .routes(routes!(conversations::messages))
         .routes(routes!(requests::list))
         .routes(routes!(responses::create))
+        .routes(routes!(count::input_tokens))
+        .routes(routes!(count::compact))
         .routes(routes!(retrieve::read, retrieve::delete))
         .routes(routes!(retrieve::cancel))
         .routes(routes!(retrieve::input_items))

@@ -1,11 +1,13 @@
 //! `/v1/responses`, to OpenAI's wire format (<https://platform.openai.com/docs/api-reference/responses>) and that of Open Responses
 //! (<https://www.openresponses.org/specification>): [`request`], [`input`] and [`tool`] are what may be sent, [`output`] is what an answer
-//! comes to, [`events`] how it streams, [`resource`] how it is shown, [`kept`] where it is found again, [`history`] what came before it.
+//! comes to, [`events`] how it streams, [`resource`] how it is shown, [`kept`] where it is found again, [`history`] what came before it,
+//! [`count`] how long that is.
 //!
 //! A response is an answer and a small document. Its id is that of the answer, and the ids of its items follow from it; the events are a
 //! pure function of document and entries. So a response can be shown and streamed again, from any event on, at any gateway: while it runs,
 //! and for as long as it is kept.
 
+pub(crate) mod count;
 mod events;
 mod history;
 pub(crate) mod input;

@@ -1,6 +1,6 @@
 //! What came before a response: those that it goes on from, and the items that its input only names.
 
-use proto::v1::{ListRecordsRequest, Message, Principal, Role};
+use proto::v1::{ListMessagesRequest, ListRecordsRequest, Message, Principal, Role};
 use serde_json::Value;
 
 use super::{
@@ -8,10 +8,14 @@ use super::{
     kept::{self, Kept},
     resource::Standing,
 };
-use crate::{app::App, failure::Refusal};
+use crate::{app::App, door::conversations, failure::Refusal};
 
 /// The most responses in a row. What is older is left out.
 const RESPONSES: u32 = 512;
+/// The most messages of a conversation: as many as the store tells a model of.
+const MESSAGES: usize = 4096;
+/// The most that are asked for at once.
+const PAGE: u32 = 1000;
 
 /// All that was said up to the end of the response `id`, oldest first.
 ///
@@ -49,6 +53,37 @@ pub(super) async fn up_to(app: &App, principal: &Principal, id: &str) -> Result<
         turns.push(turn);
     }
     Ok(turns.into_iter().rev().flatten().collect())
+}
+
+/// All that was said in a conversation, oldest first; past [`MESSAGES`] the oldest are left out, as the store does for an answer.
+///
+/// # Errors
+/// There is no such conversation, or the store cannot be reached.
+pub(super) async fn of_conversation(app: &App, principal: &Principal, conversation_id: String) -> Result<Vec<Message>, Refusal> {
+    let mut request = ListMessagesRequest {
+        principal: Some(principal.clone()),
+        conversation_id,
+        page_size: PAGE,
+        newest_first: true,
+        ..ListMessagesRequest::default()
+    };
+    let mut messages = Vec::new();
+    while messages.len() < MESSAGES {
+        let listed = app.clients().store().list_messages(request.clone()).await;
+        let mut listed = listed.map_err(|status| conversations::refusal(&status))?.into_inner();
+        let mut listed_now = 0;
+        while let Some(stored) = listed.message().await.map_err(|status| conversations::refusal(&status))? {
+            request.after_id.clone_from(&stored.id);
+            listed_now += 1;
+            messages.extend(stored.message.filter(|message| *message != silent()));
+        }
+        if listed_now < PAGE {
+            break;
+        }
+    }
+    messages.truncate(MESSAGES);
+    messages.reverse();
+    Ok(messages)
 }
 
 /// What a response said whose end is on the way to the store.

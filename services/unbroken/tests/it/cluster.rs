@@ -13,12 +13,17 @@ use crate::processes::folder;
 pub(crate) struct Cluster(pub(crate) Fleet);
 
 impl Cluster {
-    /// Starts it, with the scripted engine, and waits until both gateways are connected to both routers.
+    /// Starts it with one worker.
     pub(crate) async fn start() -> Self {
+        Self::with_workers(1).await
+    }
+
+    /// Starts it, with the scripted engine, and waits until both gateways are connected to both routers.
+    pub(crate) async fn with_workers(count: usize) -> Self {
         let layout = Layout {
             bin: Some(folder()),
             settings: settings(&[("UNBROKEN_GATEWAY_HANDOVER", "500ms"), ("UNBROKEN_LOG_FORMAT", "json")]),
-            ..Layout::of(2, 2, 1)
+            ..Layout::of(2, 2, count)
         };
         let cluster = Self(Fleet::start(&layout).await.unwrap());
         for number in 0..2 {

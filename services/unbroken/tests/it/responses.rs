@@ -86,7 +86,7 @@ async fn cut_after_any_event_the_rest_of_a_response_comes_from_any_gateway_to_th
 /// is the same to whoever reads it from its beginning then.
 async fn through_a_death(name: &str, background: bool, die: impl AsyncFnOnce(&mut Cluster, &str)) {
     const TOKENS: usize = 150;
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::with_workers(2).await;
     let mut body = body(&script(name, TOKENS, GAP));
     body["background"] = background.into();
     let mut events = Events::new(create(&cluster, 0, &body).await);
@@ -116,6 +116,15 @@ async fn through_a_death(name: &str, background: bool, die: impl AsyncFnOnce(&mu
 #[tokio::test(flavor = "multi_thread")]
 async fn a_response_goes_on_when_its_gateway_is_killed() {
     through_a_death("gw", false, async |cluster, _| cluster.0.gateways[0].kill().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_goes_on_when_its_worker_is_killed() {
+    through_a_death("wk", false, async |cluster, _| {
+        let writer = cluster.0.writer().await.unwrap();
+        cluster.0.workers[writer].kill().unwrap();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,6 +172,43 @@ async fn a_response_that_has_ended_is_the_same_when_all_who_made_it_are_gone() {
         reqwest::get(url(&mesh, &format!("/{id}"))).await.unwrap().text().await.unwrap(),
         shown
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tokens_of_an_input_are_counted_as_an_answer_to_it_counts_them() {
+    let mesh = AllInOne::scripted().await;
+    let post = async |path: &str, body: Value| -> Value {
+        let request = reqwest::Client::new().post(format!("http://{}/v1{path}", mesh.http)).json(&body);
+        request.send().await.unwrap().json().await.unwrap()
+    };
+    let conversation = post("/conversations", json!({})).await["id"].clone();
+    let mut previous = Value::Null;
+    // The first begins, the next goes on from it, the last two are the turns of a conversation.
+    for turn in ["first", "previous", "conversation", "conversation"] {
+        let mut body = json!({"model": "scripted", "input": [{"role": "user", "content": "one two three"}], "instructions": "Be brief."});
+        match turn {
+            "previous" => body["previous_response_id"] = previous["id"].clone(),
+            "conversation" => body["conversation"] = conversation.clone(),
+            _ => {}
+        }
+        let counted = post("/responses/input_tokens", body.clone()).await;
+        body["max_output_tokens"] = 5.into();
+        let response = post("/responses", body).await;
+        let told = json!({"object": "response.input_tokens", "input_tokens": response["usage"]["input_tokens"]});
+        assert_eq!(counted, told, "{turn}: {response}");
+        if turn == "previous" {
+            assert!(response["usage"]["input_tokens"].as_u64() > previous["usage"]["input_tokens"].as_u64());
+        }
+        previous = response;
+    }
+    let nobody = post(
+        "/responses/input_tokens",
+        json!({"model": "scripted", "input": "hi", "conversation": "conv_none"}),
+    )
+    .await;
+    assert_eq!(nobody["error"]["code"], "not_found", "{nobody}");
+    let compacted = post("/responses/compact", json!({"model": "scripted", "input": "hi"})).await;
+    assert_eq!(compacted["error"]["code"], "not_found", "{compacted}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

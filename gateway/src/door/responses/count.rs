@@ -1,0 +1,92 @@
+//! `POST /v1/responses/input_tokens`: how long an input is, with all that came before it and without an answer; and
+//! `POST /v1/responses/compact`, which is not there.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use http::StatusCode;
+use proto::v1::{CountTokensRequest, Usage};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{ask, history, request::Asked};
+use crate::{
+    app::App,
+    body,
+    failure::{Body, Refusal},
+    identity::Caller,
+    openapi,
+    stack::Arrival,
+    turn,
+};
+
+/// How long an input is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResponseInputTokens)]
+pub(crate) struct Counted {
+    /// `response.input_tokens`.
+    object: &'static str,
+    /// With what the chat template puts around it.
+    input_tokens: u32,
+    /// Ours: an engine that cannot count without answering has only estimated it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    estimated: bool,
+}
+
+/// Counts the tokens of an input, and of what it goes on from. Nothing of it is kept.
+#[utoipa::path(
+    post,
+    path = "/v1/responses/input_tokens",
+    operation_id = "count_input_tokens",
+    tag = openapi::OPENAI,
+    request_body = Asked,
+    responses((status = OK, description = "How many they are.", body = Counted), openapi::BodyRefused),
+)]
+pub(crate) async fn input_tokens(
+    State(app): State<App>,
+    arrival: Arrival,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<Counted>, Refusal> {
+    let counted = count(&app, &caller, request).await;
+    // What is only counted is not taken.
+    let took = counted.as_ref().map(|(model, _)| (model.as_str(), Usage::default()));
+    app.request_log().done((&caller, &arrival), "input_tokens", took);
+    counted.map(|(_, counted)| Json(counted))
+}
+
+/// The model that counted, and the count.
+async fn count(app: &App, caller: &Caller, request: Request) -> Result<(String, Counted), Refusal> {
+    let principal = caller.principal();
+    let mut plan = body::json::<Asked>(request, app.settings()).await?.plan()?;
+    ask(app, &mut plan, principal).await?;
+    let mut request = plan.request;
+    request.principal = Some(principal.clone());
+    if !request.conversation_id.is_empty() {
+        let mut messages = history::of_conversation(app, principal, std::mem::take(&mut request.conversation_id)).await?;
+        messages.append(&mut request.messages);
+        request.messages = messages;
+    }
+    let counted = turn::count_tokens(app.clients(), CountTokensRequest { request: Some(request) }).await?;
+    let shown = Counted {
+        object: "response.input_tokens",
+        input_tokens: counted.prompt_tokens,
+        estimated: counted.estimated,
+    };
+    Ok((counted.model, shown))
+}
+
+/// Says that responses are not compacted here.
+#[utoipa::path(
+    post,
+    path = "/v1/responses/compact",
+    operation_id = "compact_response",
+    tag = openapi::OPENAI,
+    responses((status = NOT_FOUND, description = "There is nothing here that compacts.", body = Body<'_>), openapi::Refused),
+)]
+pub(crate) async fn compact() -> Refusal {
+    let message = "responses are not compacted here: send truncation \"auto\", and what does not fit is left out, the oldest first";
+    Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
+}
