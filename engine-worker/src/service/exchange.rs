@@ -44,8 +44,8 @@ pub struct Exchange {
     /// No command will come any more: the router has closed its side, or the worker is draining and takes nothing new.
     closing: Closing,
     starts: FuturesUnordered<Abortable<Start>>,
-    calls: HashMap<u32, Call>,
-    readers: Readers<Entry>,
+    starting: HashMap<u32, Waiting>,
+    readers: Readers<Entry, Reading>,
     pace: Pace,
     /// Which calls have lost their answers to another router.
     notices: Arc<Notices>,
@@ -60,18 +60,20 @@ struct Closing {
     by_drain: bool,
 }
 
-/// What an exchange knows of one of its calls.
-enum Call {
-    Starting {
-        record: Arc<Record>,
-        abort: AbortHandle,
-        hold: Arc<Hold>,
-    },
-    Reading {
-        attendance: Attendance,
-        opening: Opening,
-        hold: Arc<Hold>,
-    },
+/// A call whose answer has not begun.
+struct Waiting {
+    record: Arc<Record>,
+    abort: AbortHandle,
+    hold: Arc<Hold>,
+}
+
+/// A call that reads its answer.
+struct Reading {
+    attendance: Attendance,
+    /// The position of the journal's first entry.
+    base: u32,
+    opening: Opening,
+    hold: Arc<Hold>,
 }
 
 impl Exchange {
@@ -83,7 +85,7 @@ impl Exchange {
             draining: Box::pin(async move { drain.draining().await }),
             closing: Closing::default(),
             starts: FuturesUnordered::new(),
-            calls: HashMap::new(),
+            starting: HashMap::new(),
             readers: Readers::default(),
             pace: Pace::default(),
             notices: Arc::default(),
@@ -111,7 +113,7 @@ impl Exchange {
             }
         }
         while let Some(call) = self.notices.poll(context) {
-            if self.calls.contains_key(&call) {
+            if self.knows(call) {
                 self.replies.push_back(GenerateResponse {
                     call,
                     disowned: true,
@@ -122,14 +124,12 @@ impl Exchange {
         while let Poll::Ready(Some(started)) = self.starts.poll_next_unpin(context) {
             match started {
                 Ok((call, Ok(attached))) => {
-                    let hold = match self.calls.remove(&call) {
-                        Some(Call::Starting { hold, .. }) => hold,
-                        _ => Hold::new(&self.notices, call),
-                    };
+                    let waiting = self.starting.remove(&call);
+                    let hold = waiting.map_or_else(|| Hold::new(&self.notices, call), |waiting| waiting.hold);
                     self.read(call, attached, Opening::Head, hold);
                 }
                 Ok((call, Err(failure))) => {
-                    self.calls.remove(&call);
+                    self.starting.remove(&call);
                     self.refuse(call, failure);
                 }
                 Err(futures_util::future::Aborted) => {}
@@ -141,7 +141,7 @@ impl Exchange {
     fn obey(&mut self, command: EngineCommand) {
         let call = command.call;
         match command.command {
-            Some(Command::Start(_) | Command::Attach(_)) if self.calls.contains_key(&call) => {
+            Some(Command::Start(_) | Command::Attach(_)) if self.knows(call) => {
                 let message = format!("call {call} is in use in this exchange");
                 self.refuse(call, Failure::invalid("call", message));
             }
@@ -164,23 +164,29 @@ impl Exchange {
             },
             Some(Command::Detach(_)) => {
                 self.readers.remove(call);
-                if let Some(Call::Starting { abort, .. }) = self.calls.remove(&call) {
-                    abort.abort(); // it never began, so there is nothing that could go on
+                if let Some(waiting) = self.starting.remove(&call) {
+                    waiting.abort.abort(); // it never began, so there is nothing that could go on
                 }
             }
-            Some(Command::Cancel(_)) => match self.calls.get(&call) {
-                Some(Call::Reading { hold, .. } | Call::Starting { hold, .. }) if hold.is_lost() => {} // it is another router's
-                Some(Call::Reading { attendance, .. }) => attendance.abort(),
-                Some(Call::Starting { record, .. }) => _ = self.answers.abort_record(record),
-                None => {} // it has ended already
-            },
+            Some(Command::Cancel(_)) => {
+                // Not what is another router's, or has ended already.
+                if let Some(reading) = self.readers.get(call).filter(|reading| !reading.hold.is_lost()) {
+                    reading.attendance.abort();
+                } else if let Some(waiting) = self.starting.get(&call).filter(|waiting| !waiting.hold.is_lost()) {
+                    self.answers.abort_record(&waiting.record);
+                }
+            }
             Some(Command::Own(own)) => {
-                if let Some(Call::Reading { attendance, hold, .. }) = self.calls.get(&call) {
+                if let Some(Reading { attendance, hold, .. }) = self.readers.get(call) {
                     attendance.record().take_over(Arc::clone(hold), own.epoch);
                 }
             }
             None => self.refuse(call, Failure::invalid("command", "the command is missing")),
         }
+    }
+
+    fn knows(&self, call: u32) -> bool {
+        self.starting.contains_key(&call) || self.readers.get(call).is_some()
     }
 
     fn start(&mut self, call: u32, starting: Starting) {
@@ -190,7 +196,7 @@ impl Exchange {
         record.hold(Arc::clone(&hold));
         let start: Start = Box::pin(async move { (call, starting.begin().await) });
         self.starts.push(Abortable::new(start, registration));
-        self.calls.insert(call, Call::Starting { record, abort, hold });
+        self.starting.insert(call, Waiting { record, abort, hold });
     }
 
     fn refuse(&mut self, call: u32, failure: Failure) {
@@ -213,42 +219,47 @@ impl Exchange {
             opening.write(attendance.record(), &mut response);
             self.replies.push_back(response);
         }
-        self.readers.insert(call, reader);
+        let reading = Reading {
+            base: attendance.record().position(0),
+            attendance,
+            opening,
+            hold,
+        };
+        self.readers.insert(call, reader, reading);
         self.pace.refill();
-        let reading = Call::Reading { attendance, opening, hold };
-        self.calls.insert(call, reading);
     }
 
     fn poll_entries(&mut self, context: &mut Context<'_>) -> Poll<GenerateResponse> {
         ready!(self.pace.poll_send(context));
-        let copy = |_: u32, first: u32, entries: &[Entry]| (first, entries.to_vec());
-        loop {
-            let Poll::Ready(delivered) = self.readers.poll_read(context, BATCH, copy) else {
-                self.pace.rest();
-                return Poll::Pending;
-            };
-            self.pace.sent();
-            let Some(Call::Reading { attendance, opening, .. }) = self.calls.get_mut(&delivered.call) else {
-                continue;
-            };
-            let record = attendance.record();
-            let mut response = GenerateResponse {
-                call: delivered.call,
+        let delivered = self.readers.poll_read(context, BATCH, |call, first, entries, reading| {
+            let response = GenerateResponse {
+                call,
+                position: reading.base.saturating_add(first),
+                entries: entries.to_vec(),
                 ..GenerateResponse::default()
             };
-            match delivered.taken {
-                Some((first, entries)) => {
-                    response.position = record.position(first);
-                    response.entries = entries;
-                    opening.write(record, &mut response);
-                }
-                None => response.refused = Some(record.past_the_end()),
-            }
-            if delivered.done {
-                self.calls.remove(&delivered.call);
-            }
-            return Poll::Ready(response);
+            (response, reading.opening)
+        });
+        let Poll::Ready(mut delivered) = delivered else {
+            self.pace.rest();
+            return Poll::Pending;
+        };
+        self.pace.sent();
+        let call = delivered.call;
+        let Some((mut response, opening)) = delivered.taken else {
+            let refused = delivered.done.map(|reading| reading.attendance.record().past_the_end());
+            return Poll::Ready(GenerateResponse {
+                call,
+                refused,
+                ..GenerateResponse::default()
+            });
+        };
+        if opening != Opening::Told
+            && let Some(Reading { attendance, opening, .. }) = delivered.done.as_mut().or_else(|| self.readers.get_mut(call))
+        {
+            opening.write(attendance.record(), &mut response);
         }
+        Poll::Ready(response)
     }
 }
 
@@ -289,7 +300,7 @@ impl Stream for Exchange {
             exchange.burst = 0; // nothing is ready: whoever wakes this has brought something
             if looked {
                 let closing = exchange.closing.by_router || exchange.closing.by_drain;
-                return if closing && exchange.calls.is_empty() {
+                return if closing && exchange.starting.is_empty() && exchange.readers.is_empty() {
                     Poll::Ready(None)
                 } else {
                     Poll::Pending

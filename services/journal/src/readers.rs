@@ -16,16 +16,17 @@ use parking_lot::Mutex;
 
 use crate::{Entry, Reader};
 
-/// Readers by the number of the call that they serve.
+/// Readers by the number of the call that they serve, each with what its owner wants to find with it.
 #[derive(Debug)]
-pub struct Readers<E: Entry> {
-    members: HashMap<u32, Member<E>>,
+pub struct Readers<E: Entry, T = ()> {
+    members: HashMap<u32, Member<E, T>>,
     ready: Arc<Ready>,
 }
 
 #[derive(Debug)]
-struct Member<E: Entry> {
+struct Member<E: Entry, T> {
     reader: Reader<E>,
+    with: T,
     bell: Arc<Bell>,
     waker: Waker,
 }
@@ -87,7 +88,7 @@ impl Ready {
     }
 }
 
-impl<E: Entry> Default for Readers<E> {
+impl<E: Entry, T> Default for Readers<E, T> {
     fn default() -> Self {
         Self {
             members: HashMap::new(),
@@ -96,23 +97,39 @@ impl<E: Entry> Default for Readers<E> {
     }
 }
 
-impl<E: Entry> Readers<E> {
+impl<E: Entry, T> Readers<E, T> {
     /// Adds a reader for `call`. One that served that call before is returned.
-    pub fn insert(&mut self, call: u32, reader: Reader<E>) -> Option<Reader<E>> {
+    pub fn insert(&mut self, call: u32, reader: Reader<E>, with: T) -> Option<(Reader<E>, T)> {
         let bell = Arc::new(Bell {
             call,
             queued: AtomicBool::new(true),
             ready: Arc::clone(&self.ready),
         });
         let waker = Waker::from(Arc::clone(&bell));
-        let before = self.members.insert(call, Member { reader, bell, waker });
+        let member = Member { reader, with, bell, waker };
+        let before = self.members.insert(call, member);
         self.ready.push(call);
-        before.map(|member| member.reader)
+        before.map(|member| (member.reader, member.with))
     }
 
     /// Takes a reader out.
-    pub fn remove(&mut self, call: u32) -> Option<Reader<E>> {
-        self.members.remove(&call).map(|member| member.reader)
+    pub fn remove(&mut self, call: u32) -> Option<(Reader<E>, T)> {
+        self.members.remove(&call).map(|member| (member.reader, member.with))
+    }
+
+    /// Takes all readers out.
+    pub fn drain(&mut self) -> impl Iterator<Item = (u32, T)> {
+        self.members.drain().map(|(call, member)| (call, member.with))
+    }
+
+    /// What is with the reader of `call`.
+    pub fn get(&self, call: u32) -> Option<&T> {
+        self.members.get(&call).map(|member| &member.with)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, call: u32) -> Option<&mut T> {
+        self.members.get_mut(&call).map(|member| &mut member.with)
     }
 
     /// How many readers there are.
@@ -126,39 +143,34 @@ impl<E: Entry> Readers<E> {
     }
 
     /// Hands what is ready for one call, `most` entries at most, to `take`; see [`Reader::poll_read`]. Calls have turns. A reader
-    /// that has taken its terminal entry is removed, with `done` said. Pending while nobody has anything.
-    pub fn poll_read<R>(&mut self, context: &Context<'_>, most: usize, mut take: impl FnMut(u32, u32, &[E]) -> R) -> Poll<Delivered<R>> {
+    /// that has taken its terminal entry is removed. Pending while nobody has anything.
+    pub fn poll_read<R>(
+        &mut self,
+        context: &Context<'_>,
+        most: usize,
+        mut take: impl FnMut(u32, u32, &[E], &T) -> R,
+    ) -> Poll<Delivered<R, T>> {
         while let Some(call) = self.ready.pop(context) {
             let Some(member) = self.members.get_mut(&call) else { continue };
             member.bell.queued.store(false, Ordering::Release);
-            match member
-                .reader
-                .poll_read(&Context::from_waker(&member.waker), most, |first, entries| {
-                    let done = entries.last().is_some_and(Entry::is_terminal);
-                    (take(call, first, entries), done)
-                }) {
-                Poll::Ready(Some((taken, done))) => {
-                    if done {
-                        self.members.remove(&call);
-                    } else if member.reader.is_ready() {
-                        member.waker.wake_by_ref(); // `most` left some behind
-                    }
-                    return Poll::Ready(Delivered {
-                        call,
-                        taken: Some(taken),
-                        done,
-                    });
-                }
-                Poll::Ready(None) => {
-                    self.members.remove(&call);
-                    return Poll::Ready(Delivered {
-                        call,
-                        taken: None,
-                        done: true,
-                    });
-                }
-                Poll::Pending => {}
+            let Member { reader, with, waker, .. } = member;
+            let (taken, ended) = match reader.poll_read(&Context::from_waker(waker), most, |first, entries| {
+                let ended = entries.last().is_some_and(Entry::is_terminal);
+                (take(call, first, entries, with), ended)
+            }) {
+                Poll::Pending => continue,
+                Poll::Ready(None) => (None, true),
+                Poll::Ready(Some((taken, ended))) => (Some(taken), ended),
+            };
+            if !ended && reader.is_ready() {
+                waker.wake_by_ref(); // `most` left some behind
             }
+            let done = if ended { self.remove(call) } else { None };
+            return Poll::Ready(Delivered {
+                call,
+                taken,
+                done: done.map(|(_, with)| with),
+            });
         }
         Poll::Pending
     }
@@ -166,11 +178,11 @@ impl<E: Entry> Readers<E> {
 
 /// What was ready for one call.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Delivered<R> {
+pub struct Delivered<R, T = ()> {
     /// The call.
     pub call: u32,
     /// What `take` made of its entries. `None` if the reader began past the terminal entry.
     pub taken: Option<R>,
-    /// Whether that was its end.
-    pub done: bool,
+    /// If that was its end: what was with the reader.
+    pub done: Option<T>,
 }

@@ -47,20 +47,21 @@ async fn a_set_of_readers_delivers_every_call_in_order_and_whole() {
     let mut writers = Vec::new();
     for call in 0..CALLS {
         let journal: Journal<Token> = Journal::new(Limits::default());
-        readers.insert(call, journal.reader(0));
+        readers.insert(call, journal.reader(0), ENTRIES);
         writers.push(tokio::spawn(write(journal, call)));
     }
     let mut next = vec![0; CALLS as usize];
     while !readers.is_empty() {
         let delivered = poll_fn(|context| {
-            readers.poll_read(context, 4, |call, first, entries| {
+            readers.poll_read(context, 4, |call, first, entries, _| {
                 assert_eq!(first, next[call as usize]);
                 assert!(entries.iter().map(|entry| entry.0).eq(first..first + entries.len() as u32));
                 next[call as usize] += entries.len() as u32;
             })
         })
         .await;
-        assert_eq!(delivered.done, next[delivered.call as usize] == ENTRIES);
+        let ended = next[delivered.call as usize] == ENTRIES;
+        assert_eq!(delivered.done, ended.then_some(ENTRIES));
     }
     assert!(next.iter().all(|next| *next == ENTRIES));
     for writer in writers {
@@ -73,13 +74,15 @@ async fn a_reader_that_is_taken_out_stops_and_can_go_on_later() {
     let journal: Journal<Token> = Journal::new(Limits::default());
     let writer = journal.claim(1).unwrap();
     let mut readers = Readers::default();
-    readers.insert(7, journal.reader(0));
+    readers.insert(7, journal.reader(0), "seven");
     writer.append(Token(0, false)).unwrap();
-    let delivered = poll_fn(|context| readers.poll_read(context, 10, |_, _, entries| entries.len())).await;
-    assert_eq!((delivered.call, delivered.taken, delivered.done), (7, Some(1), false));
-    let reader = readers.remove(7).unwrap();
+    let delivered = poll_fn(|context| readers.poll_read(context, 10, |_, _, entries, _| entries.len())).await;
+    assert_eq!((delivered.call, delivered.taken, delivered.done), (7, Some(1), None));
+    assert_eq!(readers.get(7), Some(&"seven"));
+    let (reader, with) = readers.remove(7).unwrap();
+    assert!(readers.is_empty());
     writer.append(Token(1, true)).unwrap();
-    readers.insert(8, reader);
-    let delivered = poll_fn(|context| readers.poll_read(context, 10, |_, first, _| first)).await;
-    assert_eq!((delivered.call, delivered.taken, delivered.done), (8, Some(1), true));
+    readers.insert(8, reader, with);
+    let delivered = poll_fn(|context| readers.poll_read(context, 10, |_, first, _, _| first)).await;
+    assert_eq!((delivered.call, delivered.taken, delivered.done), (8, Some(1), Some("seven")));
 }

@@ -38,9 +38,8 @@ const CALLS: usize = 16 * 1024;
 pub(crate) struct Exchange {
     router: Arc<Router>,
     commands: Option<Streaming<ChatCommand>>,
-    readers: Readers<Entry>,
+    readers: Readers<Entry, Reader>,
     pace: Pace,
-    calls: HashMap<u32, Reader>,
     mailbox: Arc<Mailbox>,
     outgoing: VecDeque<ChatResponse>,
     /// Answers that this router does not hold, and asks the workers for: to read them, or before they are started.
@@ -67,7 +66,6 @@ impl Exchange {
             commands: Some(commands),
             readers: Readers::default(),
             pace: Pace::default(),
-            calls: HashMap::new(),
             mailbox: Arc::default(),
             outgoing: VecDeque::new(),
             adoptions: FuturesUnordered::new(),
@@ -104,7 +102,7 @@ impl Exchange {
             Some(Command::Cancel(_)) => {
                 if let Some(cancelled) = self.adopting.get_mut(&call) {
                     *cancelled = true;
-                } else if let Some(reader) = self.calls.get(&call) {
+                } else if let Some(reader) = self.readers.get(call) {
                     self.router.cancel(reader.reading.answer());
                 }
             }
@@ -149,8 +147,7 @@ impl Exchange {
 
     fn detach(&mut self, call: u32, lagging: bool) {
         self.adopting.remove(&call);
-        self.readers.remove(call);
-        if let Some(reader) = self.calls.remove(&call) {
+        if let Some((_, reader)) = self.readers.remove(call) {
             reader.reading.leave(if lagging { Left::Lagging } else { Left::Gone });
         }
     }
@@ -179,10 +176,10 @@ impl Exchange {
     /// # Errors
     /// The number is taken, or there are too many.
     fn is_free(&self, call: u32) -> Result<(), Failure> {
-        if self.calls.contains_key(&call) || self.adopting.contains_key(&call) {
+        if self.readers.get(call).is_some() || self.adopting.contains_key(&call) {
             return Err(Failure::invalid("call", format!("the call {call} is open already")));
         }
-        if self.calls.len() + self.adopting.len() >= CALLS {
+        if self.readers.len() + self.adopting.len() >= CALLS {
             return Err(Failure::invalid("call", format!("an exchange reads {CALLS} answers at most")));
         }
         Ok(())
@@ -191,8 +188,7 @@ impl Exchange {
     fn read(&mut self, call: u32, answer: Arc<Answer>, position: u32) {
         let reader = answer.journal.reader(position);
         let reading = Reading::new(&self.router, answer, &self.mailbox, call);
-        self.readers.insert(call, reader);
-        self.calls.insert(call, Reader { reading, head_sent: false });
+        self.readers.insert(call, reader, Reader { reading, head_sent: false });
     }
 
     fn refuse(&mut self, call: u32, failure: Failure) {
@@ -206,7 +202,7 @@ impl Exchange {
     /// The head of an answer whose reader has not had it, as a message of its own.
     fn poll_head(&mut self, context: &Context<'_>) -> Option<ChatResponse> {
         while let Some(call) = self.mailbox.poll(context) {
-            if let Some(reader) = self.calls.get_mut(&call)
+            if let Some(reader) = self.readers.get_mut(call)
                 && !reader.head_sent
                 && let Some(head) = reader.reading.answer().head()
             {
@@ -225,24 +221,36 @@ impl Exchange {
     /// The entries that are ready for one of the calls.
     fn poll_entries(&mut self, context: &mut Context<'_>) -> Poll<ChatResponse> {
         ready!(self.pace.poll_send(context));
-        let delivered = self.readers.poll_read(context, BATCH, |call, first, entries| ChatResponse {
-            call,
-            position: Some(first),
-            entries: entries.to_vec(),
-            ..ChatResponse::default()
+        let delivered = self.readers.poll_read(context, BATCH, |call, first, entries, reader| {
+            let response = ChatResponse {
+                call,
+                position: Some(first),
+                entries: entries.to_vec(),
+                ..ChatResponse::default()
+            };
+            (response, reader.head_sent)
         });
-        let Poll::Ready(delivered) = delivered else {
+        let Poll::Ready(mut delivered) = delivered else {
             self.pace.rest();
             return Poll::Pending;
         };
         self.pace.sent();
-        // Without entries the reader began past the end: there is nothing but to say so.
-        let mut response = delivered.taken.unwrap_or_else(|| ChatResponse {
-            call: delivered.call,
-            done: Some(true),
-            ..ChatResponse::default()
+        let call = delivered.call;
+        let (mut response, head_sent) = delivered.taken.unwrap_or_else(|| {
+            // The reader began past the end: there is nothing but to say so.
+            let response = ChatResponse {
+                call,
+                done: Some(true),
+                ..ChatResponse::default()
+            };
+            (response, false)
         });
-        if let Some(reader) = self.calls.get_mut(&delivered.call)
+        let reader = if head_sent {
+            None
+        } else {
+            delivered.done.as_mut().or_else(|| self.readers.get_mut(call))
+        };
+        if let Some(reader) = reader
             && !reader.head_sent
         {
             reader.head_sent = true;
@@ -252,9 +260,6 @@ impl Exchange {
                 response.position = None;
                 response.refused = Some(failure);
             }
-        }
-        if delivered.done {
-            self.calls.remove(&delivered.call);
         }
         Poll::Ready(response)
     }
@@ -290,7 +295,7 @@ impl Stream for Exchange {
             }
         }
         let over = this.commands.is_none() || this.over.as_mut().poll(context).is_ready();
-        if over && this.calls.is_empty() && this.adopting.is_empty() {
+        if over && this.readers.is_empty() && this.adopting.is_empty() {
             return Poll::Ready(None);
         }
         Poll::Pending
@@ -300,7 +305,7 @@ impl Stream for Exchange {
 impl Drop for Exchange {
     /// The gateway, or the way to it, is gone: its clients may come back through another one.
     fn drop(&mut self) {
-        for (_, reader) in self.calls.drain() {
+        for (_, reader) in self.readers.drain() {
             reader.reading.leave(Left::Broken);
         }
     }

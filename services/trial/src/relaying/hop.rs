@@ -181,7 +181,7 @@ fn journaled(mut from: Streaming<ChatResponse>) -> Result<Responses<ChatResponse
     for call in 0..CALLS {
         let journal = Journal::new(Limits::default());
         writers.push(journal.claim(1).map_err(broken)?);
-        readers.insert(call, journal.reader(0));
+        readers.insert(call, journal.reader(0), ());
     }
     tokio::spawn(async move {
         while let Ok(Some(response)) = from.message().await {
@@ -211,7 +211,7 @@ impl Stream for Relay {
         }
         let delivered = self
             .readers
-            .poll_read(context, BATCH, |call, first, entries| message(call, first, entries.to_vec()));
+            .poll_read(context, BATCH, |call, first, entries, ()| message(call, first, entries.to_vec()));
         delivered.map(|delivered| delivered.taken.map(Ok))
     }
 }
