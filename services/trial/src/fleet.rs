@@ -17,6 +17,7 @@ use crate::{
 };
 
 /// How many of each there are, beside one store.
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing of its own that is there or not")]
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// The folder with the binaries; that of the running one if not given.
@@ -101,14 +102,7 @@ impl Fleet {
         );
         let to_routers = ways(layout.proxied, http.len(), &grpc).await?;
         let to_workers = ways(layout.proxied, grpc.len(), &engine).await?;
-        let (redis, mut limits) = if layout.redis {
-            guard::shared_limits(folder.path())?
-        } else {
-            (None, Vec::new())
-        };
-        if layout.guarded {
-            limits.extend(settings(&guard::GUARDED));
-        }
+        let (redis, limits) = guard::of(layout, folder.path())?;
         let data = folder.path().join("data");
         let disk = match layout.own_disk.then(|| Disk::mount(&data, folder.path().join("disk.log"))) {
             None => None,
@@ -171,11 +165,7 @@ impl Fleet {
         for (gateway, address) in gateways.iter_mut().zip(&http) {
             gateway.ready(*address, "/ready").await?;
         }
-        let key = if layout.guarded {
-            Some(guard::make_key(layout.bin.as_deref(), &store)?)
-        } else {
-            None
-        };
+        let key = layout.guarded.then(|| guard::make_key(layout.bin.as_deref(), &store)).transpose()?;
         Ok(Self {
             store: started,
             workers,

@@ -65,7 +65,9 @@ impl Keys {
         }
         {
             let mut known = self.known.lock();
-            ids.iter().for_each(|id| known.forget(id.as_str()));
+            for id in ids {
+                known.forget(id.as_str());
+            }
         }
         self.cut(ids.iter().map(String::as_str));
     }

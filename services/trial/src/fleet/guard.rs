@@ -2,10 +2,11 @@
 
 use std::{path::Path, process::Command};
 
+use super::Layout;
 use crate::process::{Plan, Process, Setting, free_ports, settings, sibling};
 
 /// What gateways of a guarded mesh are told beside what all are.
-pub(super) const GUARDED: [(&str, &str); 4] = [
+const GUARDED: [(&str, &str); 4] = [
     ("UNBROKEN_AUTH", "on"),
     KEY_SECRET,
     ("UNBROKEN_LIMITS", "on"),
@@ -15,6 +16,15 @@ pub(super) const GUARDED: [(&str, &str); 4] = [
 const KEY_SECRET: (&str, &str) = ("UNBROKEN_KEY_SECRET", "a secret of a mesh that lives for a moment");
 /// Limits that no run meets.
 const WIDE: &str = "free=1000000/1000000000000/100000";
+
+/// A Redis, if the layout says so and there is one to start, and what the gateways are told.
+pub(super) fn of(layout: &Layout, folder: &Path) -> anyhow::Result<(Option<Process>, Vec<Setting>)> {
+    let (redis, mut told) = if layout.redis { shared_limits(folder)? } else { (None, Vec::new()) };
+    if layout.guarded {
+        told.extend(settings(&GUARDED));
+    }
+    Ok((redis, told))
+}
 
 /// Makes a key, as an operator does.
 pub(super) fn make_key(bin: Option<&Path>, store: &str) -> anyhow::Result<String> {
@@ -30,7 +40,7 @@ pub(super) fn make_key(bin: Option<&Path>, store: &str) -> anyhow::Result<String
 
 /// A Redis, and what gateways must be told to share limits through it: that everybody has some, and more than any run asks for. Nothing if
 /// there is none to start.
-pub(super) fn shared_limits(folder: &Path) -> anyhow::Result<(Option<Process>, Vec<Setting>)> {
+fn shared_limits(folder: &Path) -> anyhow::Result<(Option<Process>, Vec<Setting>)> {
     let port = free_ports(1)?[0].port().to_string();
     let path = std::env::var_os("PATH").unwrap_or_default();
     if !std::env::split_paths(&path).any(|folder| folder.join("redis-server").exists()) {
