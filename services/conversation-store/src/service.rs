@@ -1,9 +1,11 @@
-//! `ConversationService` over the [`Store`]: scopes, the time a call may take, pages as streams, faults as statuses. It holds no statement.
+//! `ConversationService` over the [`Store`]: scopes, the time a call may take, faults as statuses; lists as [`pages`]. It holds no statement.
 
-use std::{future::Future, pin::Pin, time::Duration};
+mod pages;
+
+use std::{future::Future, time::Duration};
 
 use chassis::trace;
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use futures_util::stream;
 use proto::v1::{
     AddMessagesRequest, AddMessagesResponse, ApiKey, BeginTurnRequest, BeginTurnResponse, CheckpointRequest, CheckpointResponse,
     ClaimAnswerRequest, ClaimAnswerResponse, Conversation, CreateConversationRequest, CreateKeyRequest, DeleteConversationRequest,
@@ -17,18 +19,13 @@ use proto::v1::{
 use tonic::{Request, Response, Status};
 use tracing::{Instrument as _, Span};
 
+use self::pages::Page;
 use crate::{
     check,
     error::{Fault, unavailable},
     scope::Scope,
     store::{Cursor, KeyCursor, LogCursor, MessageCursor, Store},
 };
-
-/// Items that a list reads from the database at once. It holds no transaction while its reader takes its time.
-const PIECE: u32 = 64;
-
-/// A page on its way.
-type Page<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service. Cloning shares.
 #[derive(Clone)]
@@ -105,24 +102,18 @@ impl ConversationService for Conversations {
         let cursor = self
             .within(&span, self.store.conversation_cursor(&scope, &request.after_id))
             .await?;
-        let pieces = stream::try_unfold(
-            (self.clone(), span, scope, cursor, size),
-            async |(service, span, scope, cursor, left)| {
-                let wanted = left.min(PIECE);
-                if wanted == 0 {
-                    return Ok::<_, Status>(None);
-                }
+        let service = self.clone();
+        let pieces = move |cursor, wanted| {
+            let (service, span, scope) = (service.clone(), span.clone(), scope.clone());
+            async move {
                 let piece = service
                     .within(&span, service.store.list_conversations(&scope, &cursor, wanted))
                     .await?;
-                let Some(last) = piece.last() else { return Ok(None) };
-                let cursor = Cursor::after(last);
-                let sent = u32::try_from(piece.len()).unwrap_or(left);
-                let left = if sent < wanted { 0 } else { left - sent };
-                Ok(Some((piece, (service, span, scope, cursor, left))))
-            },
-        );
-        first_then_rest(pieces).await
+                let full = piece.len() >= wanted as usize;
+                Ok((piece.last().filter(|_| full).map(Cursor::after), piece))
+            }
+        };
+        pages::page(size, cursor, pieces).await
     }
 
     async fn rename_conversation(&self, request: Request<RenameConversationRequest>) -> Result<Response<Conversation>, Status> {
@@ -153,22 +144,18 @@ impl ConversationService for Conversations {
         self.within(&span, self.store.conversation_must_exist(&scope, &conversation))
             .await?;
         let after = MessageCursor::of(&conversation, &request.after_id, request.newest_first)?;
-        let from = (self.clone(), span, scope, conversation, after, size);
-        let pieces = stream::try_unfold(from, async |(service, span, scope, conversation, after, left)| {
-            let wanted = left.min(PIECE);
-            if wanted == 0 {
-                return Ok::<_, Status>(None);
+        let service = self.clone();
+        let pieces = move |after: MessageCursor, wanted| {
+            let (service, span, scope, conversation) = (service.clone(), span.clone(), scope.clone(), conversation.clone());
+            async move {
+                let piece = service
+                    .within(&span, service.store.list_messages(&scope, &conversation, after, wanted))
+                    .await?;
+                let next = piece.last().map(|(last, _)| after.after(*last));
+                Ok((next, piece.into_iter().map(|(_, message)| message).collect()))
             }
-            let piece = service
-                .within(&span, service.store.list_messages(&scope, &conversation, after, wanted))
-                .await?;
-            let Some((last, _)) = piece.last() else { return Ok(None) };
-            let after = after.after(*last);
-            let left = left - u32::try_from(piece.len()).unwrap_or(left);
-            let messages = piece.into_iter().map(|(_, message)| message).collect();
-            Ok(Some((messages, (service, span, scope, conversation, after, left))))
-        });
-        first_then_rest(pieces).await
+        };
+        pages::page(size, after, pieces).await
     }
 
     async fn update_conversation(&self, request: Request<UpdateConversationRequest>) -> Result<Response<Conversation>, Status> {
@@ -288,21 +275,17 @@ impl ConversationService for Conversations {
         }
         let size = check::page(request.page_size)?;
         let cursor = LogCursor::of(&request)?;
-        let from = (self.clone(), span, (scope, wide), cursor, size);
-        let pieces = stream::try_unfold(from, move |(service, span, whose, cursor, left)| async move {
-            let wanted = left.min(PIECE);
-            if wanted == 0 {
-                return Ok::<_, Status>(None);
+        let (service, from_ms) = (self.clone(), request.from_ms);
+        let pieces = move |cursor, wanted| {
+            let (service, span, scope) = (service.clone(), span.clone(), scope.clone());
+            async move {
+                let page = service.store.list_requests((&scope, wide), from_ms, &cursor, wanted);
+                let piece = service.within(&span, page).await?;
+                let full = piece.len() >= wanted as usize;
+                Ok((piece.last().filter(|_| full).map(LogCursor::after), piece))
             }
-            let page = service.store.list_requests((&whose.0, whose.1), request.from_ms, &cursor, wanted);
-            let piece = service.within(&span, page).await?;
-            let Some(last) = piece.last() else { return Ok(None) };
-            let cursor = LogCursor::after(last);
-            let sent = u32::try_from(piece.len()).unwrap_or(left);
-            let left = if sent < wanted { 0 } else { left - sent };
-            Ok(Some((piece, (service, span, whose, cursor, left))))
-        });
-        first_then_rest(pieces).await
+        };
+        pages::page(size, cursor, pieces).await
     }
 
     async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<ApiKey>, Status> {
@@ -317,21 +300,17 @@ impl ConversationService for Conversations {
         let cursor = self
             .within(&span, self.store.key_cursor(request.tenant.as_deref(), &request.after_id))
             .await?;
-        let from = (self.clone(), span, request.tenant, cursor, size);
-        let pieces = stream::try_unfold(from, async |(service, span, tenant, cursor, left)| {
-            let wanted = left.min(PIECE);
-            if wanted == 0 {
-                return Ok::<_, Status>(None);
+        let (service, tenant) = (self.clone(), request.tenant);
+        let pieces = move |cursor, wanted| {
+            let (service, span, tenant) = (service.clone(), span.clone(), tenant.clone());
+            async move {
+                let piece = service
+                    .within(&span, service.store.list_keys(tenant.as_deref(), &cursor, wanted))
+                    .await?;
+                Ok((piece.last().map(KeyCursor::after), piece))
             }
-            let piece = service
-                .within(&span, service.store.list_keys(tenant.as_deref(), &cursor, wanted))
-                .await?;
-            let Some(last) = piece.last() else { return Ok(None) };
-            let cursor = KeyCursor::after(last);
-            let left = left - u32::try_from(piece.len()).unwrap_or(left);
-            Ok(Some((piece, (service, span, tenant, cursor, left))))
-        });
-        first_then_rest(pieces).await
+        };
+        pages::page(size, cursor, pieces).await
     }
 
     async fn revoke_key(&self, request: Request<RevokeKeyRequest>) -> Result<Response<ApiKey>, Status> {
@@ -360,17 +339,4 @@ impl ConversationService for Conversations {
         let taken = self.within(&span, self.store.take_ticket(request.get_ref())).await?;
         Ok(Response::new(TakeTicketResponse { taken }))
     }
-}
-
-/// A page, of which the first piece is here already: what is wrong is then said by the call, not in the middle of a stream.
-async fn first_then_rest<T: Send + 'static>(
-    pieces: impl Stream<Item = Result<Vec<T>, Status>> + Send + 'static,
-) -> Result<Response<Page<T>>, Status> {
-    let mut pieces = Box::pin(pieces);
-    let first = pieces.try_next().await?.unwrap_or_default();
-    let items = stream::once(async { Ok(first) })
-        .chain(pieces)
-        .map_ok(|piece| stream::iter(piece.into_iter().map(Ok)))
-        .try_flatten();
-    Ok(Response::new(Box::pin(items)))
 }

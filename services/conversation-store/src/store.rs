@@ -4,7 +4,7 @@
 //! - [`messages`]: list, and the history of a turn. [`items`]: add, read and delete single ones.
 //! - [`turns`]: open a turn. [`finish`]: close many.
 //! - [`records`]: what was asked, beside the answer.
-//! - [`answers`]: checkpoint, claim, read. [`orphans`]: those that nobody makes any more.
+//! - [`answers`]: checkpoint, read. [`claims`]: who may write one. [`orphans`]: those that nobody makes any more.
 //! - [`requests`]: read the request log.
 //! - [`keys`]: API keys, and tickets that were taken.
 //! - [`retention`]: let old things go.

@@ -1,6 +1,6 @@
 //! What a request must be before it costs anybody anything. Every door, and gRPC itself, comes through here.
 //!
-//! [`check`] judges and changes nothing; [`complete`] fills in what the caller left to the router. What only the engine can know
+//! [`check()`] judges and changes nothing; [`complete`] fills in what the caller left to the router. What only the engine can know
 //! (the length of the context, a grammar's syntax) the engine judges.
 
 mod check;
