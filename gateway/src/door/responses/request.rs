@@ -38,7 +38,8 @@ pub(crate) type Metadata = BTreeMap<String, String>;
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = ResponseRequest)]
 pub(super) struct Asked {
-    model: String,
+    /// Empty or missing: the first model.
+    model: Option<String>,
     input: Option<TextOr<ItemIn>>,
     instructions: Option<String>,
     previous_response_id: Option<String>,
@@ -215,7 +216,7 @@ impl Asked {
         }
         let mut request = ChatRequest {
             max_tokens: max_tokens("max_output_tokens", self.max_output_tokens)?,
-            model: std::mem::take(&mut self.model),
+            model: self.model.take().unwrap_or_default(),
             sampling: Some(sampling),
             response_format: format,
             tools,
@@ -364,7 +365,7 @@ mod tests {
     #[test]
     fn the_field_at_fault_is_named() {
         let wrong = [
-            ("model", Value::Null, "model"),
+            ("model", json!(7), "model"),
             ("input", json!([]), "input"),
             ("input", json!([{"role": "user"}]), "input[0].content"),
             ("temperature", json!(2.5), "temperature"),
@@ -391,6 +392,13 @@ mod tests {
         assert_eq!(plan(&both).unwrap_err()["param"], "previous_response_id");
         let unkept = json!({"model": "m", "input": "hi", "background": true, "store": false});
         assert_eq!(plan(&unkept).unwrap_err()["param"], "background");
+    }
+
+    #[test]
+    fn a_missing_model_is_left_to_the_router() {
+        for body in [json!({"input": "hi"}), json!({"input": "hi", "model": null})] {
+            assert_eq!(plan(&body).unwrap().request.model, "", "{body}");
+        }
     }
 
     #[test]
