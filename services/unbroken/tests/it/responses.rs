@@ -86,7 +86,7 @@ async fn cut_after_any_event_the_rest_of_a_response_comes_from_any_gateway_to_th
 /// is the same to whoever reads it from its beginning then.
 async fn through_a_death(name: &str, background: bool, die: impl AsyncFnOnce(&mut Cluster, &str)) {
     const TOKENS: usize = 150;
-    let mut cluster = Cluster::start().await;
+    let mut cluster = Cluster::with_workers(2).await;
     let mut body = body(&script(name, TOKENS, GAP));
     body["background"] = background.into();
     let mut events = Events::new(create(&cluster, 0, &body).await);
@@ -111,6 +111,24 @@ async fn through_a_death(name: &str, background: bool, die: impl AsyncFnOnce(&mu
     assert_eq!(again, read_so_far, "the same to whoever reads it then");
     let response = shown(&cluster, 1, &id).await;
     assert_eq!(response, data(&read_so_far[read_so_far.len() - 2])["response"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_goes_on_when_its_worker_is_killed() {
+    through_a_death("wk", false, async |cluster, _| {
+        let writer = cluster.0.writer().await.unwrap();
+        cluster.0.workers[writer].kill().unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_background_response_goes_on_when_its_worker_is_killed() {
+    through_a_death("bw", true, async |cluster, _| {
+        let writer = cluster.0.writer().await.unwrap();
+        cluster.0.workers[writer].kill().unwrap();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
