@@ -4,7 +4,8 @@ use proto::v1::{ListRecordsRequest, Message, Principal, Role};
 use serde_json::Value;
 
 use super::{
-    input::{Item, ItemIn},
+    input::ItemIn,
+    item::Item,
     kept::{self, Kept},
     resource::Standing,
 };
