@@ -15,7 +15,10 @@ use crate::{
     clients::Clients,
     door::{
         cancel, chat, completions,
-        conversations::{self, openai},
+        conversations::{
+            self,
+            openai::{self, items},
+        },
         docs, embeddings, health, keys, messages, models, page, requests,
         responses::{self, count, retrieve},
         simple, text, tickets, ws,
@@ -124,8 +127,8 @@ fn doors() -> OpenApiRouter<App> {
         .routes(routes!(retrieve::input_items))
         .routes(routes!(openai::create))
         .routes(routes!(openai::read, openai::update, openai::delete))
-        .routes(routes!(openai::list_items, openai::add_items))
-        .routes(routes!(openai::read_item, openai::delete_item))
+        .routes(routes!(items::list_items, items::add_items))
+        .routes(routes!(items::read_item, items::delete_item))
         .routes(routes!(tickets::create))
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))

@@ -1,7 +1,9 @@
 //! `/conversations`: make, list, read, rename and delete them, straight from the store. A chat joins one by its `conversation_id`.
 
 mod items;
+mod object;
 pub(crate) mod openai;
+mod page;
 
 use axum::{
     Json,
@@ -10,29 +12,21 @@ use axum::{
 };
 use http::{StatusCode, Uri};
 use proto::v1::{
-    Conversation, CreateConversationRequest, DeleteConversationRequest, Failure, GetConversationRequest, ListConversationsRequest,
-    ListMessagesRequest, Reason, RenameConversationRequest, Role, StoredMessage,
+    CreateConversationRequest, DeleteConversationRequest, Failure, GetConversationRequest, ListConversationsRequest, ListMessagesRequest,
+    Reason, RenameConversationRequest,
 };
-use serde::{Deserialize, Serialize};
-use tonic::{Status, Streaming};
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use tonic::Status;
+use utoipa::ToSchema;
 
-use crate::{
-    app::App,
-    body::{self, Query},
-    failure::Refusal,
-    identity::Caller,
-    openapi,
-};
+use self::object::{ConversationOut, MessageOut, message_object, object};
+pub(super) use self::page::{List, Page, Paging};
+use crate::{app::App, body, failure::Refusal, identity::Caller, openapi};
 
 /// The longest title, in characters.
 const TITLE: usize = 200;
-/// The largest page: one less than the store gives, as one more tells whether there are more.
-const PAGE: u32 = 999;
 /// What the ids of OpenAI's API begin with.
 const PREFIX: &str = "conv_";
-/// A page where nothing was said.
-const PAGE_DEFAULT: u32 = 100;
 
 /// A conversation's title.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -40,61 +34,6 @@ const PAGE_DEFAULT: u32 = 100;
 struct Title {
     #[schema(max_length = 200)]
     title: Option<String>,
-}
-
-/// A conversation.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Conversation)]
-pub(crate) struct ConversationOut {
-    id: String,
-    /// `conversation`.
-    object: &'static str,
-    /// Empty: none yet.
-    title: String,
-    /// In seconds since 1970.
-    created_at: i64,
-    /// Likewise.
-    updated_at: i64,
-    /// How many messages it has.
-    messages: u32,
-}
-
-/// A message of a conversation.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ConversationMessage)]
-pub(crate) struct MessageOut {
-    id: String,
-    /// `conversation.message`.
-    object: &'static str,
-    /// `system`, `developer`, `user`, `assistant` or `tool`.
-    role: &'static str,
-    content: String,
-    /// In seconds since 1970.
-    created_at: i64,
-    /// The answer that it belongs to.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    #[schema(required = false)]
-    stream_id: String,
-    /// Of the assistant's: `running`, `finished`, `failed` or `cancelled`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    #[schema(required = false)]
-    state: String,
-    /// What the assistant thought before.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    #[schema(required = false)]
-    reasoning_content: String,
-}
-
-/// A part of a list.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct List<T: ToSchema> {
-    /// `list`.
-    object: &'static str,
-    data: Vec<T>,
-    has_more: bool,
-    /// Ask for what comes `after` it.
-    #[schema(required)]
-    last_id: Option<String>,
 }
 
 /// Makes a conversation.
@@ -293,96 +232,5 @@ pub(crate) fn store_id(id: &str) -> String {
     match uuid::Uuid::try_parse(plain) {
         Ok(uuid) => uuid.hyphenated().to_string(),
         Err(_) => plain.to_owned(),
-    }
-}
-
-/// Which part of a list is wanted.
-#[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "for the document: [`Page`] reads them by name")]
-pub(super) struct Paging {
-    /// How many.
-    #[param(minimum = 1, maximum = 999, default = 100)]
-    limit: Option<u32>,
-    /// What comes after the item with this id.
-    after: Option<String>,
-}
-
-/// Which part of a list is wanted.
-pub(super) struct Page {
-    pub(super) limit: u32,
-    pub(super) after: String,
-}
-
-impl Page {
-    pub(super) fn of(uri: &Uri) -> Result<Self, Refusal> {
-        let query = Query::of(uri);
-        let limit = query.value("limit", "a number")?.unwrap_or(PAGE_DEFAULT);
-        if !(1..=PAGE).contains(&limit) {
-            return Err(Refusal::invalid(
-                "limit",
-                format!("limit: expected a number from 1 to {PAGE}, got {limit}"),
-            ));
-        }
-        Ok(Self {
-            limit,
-            after: query.text("after").unwrap_or_default().to_owned(),
-        })
-    }
-
-    pub(super) async fn object<T, O: ToSchema>(
-        &self,
-        mut found: Streaming<T>,
-        object: impl Fn(T) -> (String, O),
-    ) -> Result<Json<List<O>>, Refusal> {
-        let limit = self.limit as usize;
-        let (mut data, mut last, mut has_more) = (Vec::new(), None, false);
-        while let Some(item) = found.message().await.map_err(|status| refusal(&status))? {
-            if data.len() == limit {
-                has_more = true;
-                break;
-            }
-            let (id, item) = object(item);
-            last = Some(id);
-            data.push(item);
-        }
-        Ok(Json(List {
-            object: "list",
-            data,
-            has_more,
-            last_id: last,
-        }))
-    }
-}
-
-fn object(conversation: &Conversation) -> ConversationOut {
-    ConversationOut {
-        id: conversation.id.clone(),
-        object: "conversation",
-        title: conversation.title.clone(),
-        created_at: conversation.created_ms / 1000,
-        updated_at: conversation.updated_ms / 1000,
-        messages: conversation.messages,
-    }
-}
-
-fn message_object(stored: StoredMessage) -> MessageOut {
-    let message = stored.message.unwrap_or_default();
-    let role = match message.role() {
-        Role::Unspecified | Role::User => "user",
-        Role::System => "system",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-        Role::Developer => "developer",
-    };
-    MessageOut {
-        id: stored.id,
-        object: "conversation.message",
-        role,
-        content: message.text,
-        created_at: stored.created_ms / 1000,
-        stream_id: stored.stream_id,
-        state: stored.state,
-        reasoning_content: message.reasoning,
     }
 }

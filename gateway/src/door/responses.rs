@@ -1,7 +1,7 @@
 //! `/v1/responses`, to OpenAI's wire format (<https://platform.openai.com/docs/api-reference/responses>) and that of Open Responses
-//! (<https://www.openresponses.org/specification>): [`request`], [`input`] and [`tool`] are what may be sent, [`output`] is what an answer
-//! comes to, [`events`] how it streams, [`resource`] how it is shown, [`kept`] where it is found again, [`history`] what came before it,
-//! [`count`] how long that is.
+//! (<https://www.openresponses.org/specification>): [`request`], [`input`] with its [`item`]s, [`tool`] and [`metadata`] are what may be
+//! sent, [`output`] is what an answer comes to, [`events`] how it streams, [`resource`] how it is shown, [`kept`] where it is found again,
+//! [`history`] what came before it, [`count`] how long an input is.
 //!
 //! A response is an answer and a small document. Its id is that of the answer, and the ids of its items follow from it; the events are a
 //! pure function of document and entries. So a response can be shown and streamed again, from any event on, at any gateway: while it runs,
@@ -11,7 +11,9 @@ pub(crate) mod count;
 mod events;
 mod history;
 pub(crate) mod input;
+pub(crate) mod item;
 mod kept;
+mod metadata;
 mod output;
 mod page;
 mod request;
@@ -36,8 +38,8 @@ use self::{
     resource::{Outline, Standing},
 };
 pub(crate) use self::{
+    metadata::{Metadata, metadata},
     page::{ItemPage, ItemPaging, list},
-    request::{Metadata, metadata},
 };
 use super::{Opened, conversations};
 use crate::{
@@ -81,7 +83,8 @@ enum Begun {
 
 /// Answers, by OpenAI's Responses API.
 ///
-/// With `stream`, as semantic events with a `sequence_number`, and a last `[DONE]` after a whole answer.
+/// With `stream`, as semantic events with a `sequence_number`, and a last `[DONE]` after a whole answer. What is too long for the model is
+/// not compacted (there is no `/v1/responses/compact`): `truncation: auto` leaves the oldest messages out.
 #[utoipa::path(
     post,
     path = "/v1/responses",

@@ -14,7 +14,12 @@ mod conformance;
 mod incoming;
 mod outgoing;
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{
+    future::{pending, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use axum::{
     extract::{
@@ -41,7 +46,7 @@ use crate::{
     turn::Answer,
 };
 
-/// The largest message that a client may send, in bytes.
+/// The largest message that a client may send, in bytes. One that sends more is told so with 1009.
 const MESSAGE: usize = 1024 * 1024;
 /// How long a closing socket may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -51,6 +56,8 @@ const RESTART: u16 = 1012;
 const COME_BACK: (u16, &str) = (RESTART, "the gateway restarts: connect again, and resume after the last position");
 /// "The message is not of a kind that can be taken."
 const UNSUPPORTED: u16 = 1003;
+/// "The message is too big to be taken."
+const TOO_BIG: u16 = 1009;
 
 /// Chats over a WebSocket, several turns on one socket. A browser offers the subprotocols that `POST /v1/tickets` gives.
 ///
@@ -159,6 +166,9 @@ impl Socket {
             let close = async {
                 self.wire.send(Message::Close(Some(frame))).await?;
                 while let Some(Ok(_)) = self.wire.next().await {}
+                if code == TOO_BIG {
+                    pending::<()>().await; // a socket with something unread in it is reset, and the close with it
+                }
                 Ok::<(), axum::Error>(())
             };
             let _ = timeout(GOODBYE, close).await;
@@ -197,6 +207,7 @@ impl Socket {
                         Message::Ping(_) | Message::Pong(_) => {}
                     }
                 }
+                Happening::Message(Some(Err(error))) if is_too_big(&error) => return Some((TOO_BIG, "a message has 1 MiB at most")),
                 Happening::Message(_) => return None,
                 Happening::Entries(first) => self.tell(first).await.ok()?,
                 Happening::Tick if self.heard.elapsed() > ping * 2 => return None,
@@ -301,6 +312,11 @@ impl Socket {
     async fn send(&mut self, message: Message) -> Result<(), axum::Error> {
         self.wire.send(message).await
     }
+}
+
+/// Whether a message was larger than [`MESSAGE`]. axum hides its stack's error, whose words are all that can be seen; a test knows them.
+fn is_too_big(error: &axum::Error) -> bool {
+    error.to_string().starts_with("Space limit exceeded")
 }
 
 /// Reads the next entries of the turn that runs.

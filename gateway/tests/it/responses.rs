@@ -515,3 +515,55 @@ async fn without_a_store_a_response_is_answered_and_says_that_it_is_not_stored()
         );
     }
 }
+
+#[tokio::test]
+async fn the_tokens_of_an_input_are_counted_without_a_response() {
+    let router = Router::start();
+    let gateway = Gateway::before(&[&router]).await;
+    let count = async |body: Value| {
+        client::post(gateway.address, "/v1/responses/input_tokens", &body.to_string())
+            .await
+            .whole()
+            .await
+    };
+    let tools = json!([{"type": "function", "name": "f", "parameters": {"type": "object"}}]);
+    for body in [
+        json!({"input": "hi"}),
+        json!({"model": "tiny", "input": [{"role": "user", "content": "hi"}], "instructions": "Be brief.", "tools": tools}),
+    ] {
+        let counted = count(body).await;
+        assert_eq!(
+            (counted.status, counted.json()),
+            (200, json!({"object": "response.input_tokens", "input_tokens": 7}))
+        );
+    }
+    let asked = router.counted().await;
+    assert_eq!((asked[0].model.as_str(), asked[1].model.as_str()), ("", "tiny"));
+    let said: Vec<_> = asked[1]
+        .messages
+        .iter()
+        .map(|message| (message.role(), message.text.as_str()))
+        .collect();
+    assert_eq!(said, [(Role::System, "Be brief."), (Role::User, "hi")]);
+    assert_eq!(asked[1].tools[0].name, "f");
+    let wrong = count(json!({"model": "tiny"})).await;
+    assert_eq!((wrong.status, &wrong.json()["error"]["param"]), (400, &json!("input")));
+}
+
+#[tokio::test]
+async fn there_is_no_compaction() {
+    let gateway = Gateway::before(&[]).await;
+    let nothing = client::post(gateway.address, "/v1/responses/compact", r#"{"model":"tiny","input":"hi"}"#)
+        .await
+        .whole()
+        .await;
+    assert_eq!((nothing.status, &nothing.json()["error"]["code"]), (404, &json!("not_found")));
+    let method = client::request(gateway.address, "PUT", "/v1/responses/resp_x", "").await;
+    assert_eq!(method.status, 405, "what is there still says what it takes");
+}
+
+#[tokio::test]
+async fn a_response_of_no_named_model_bears_the_one_that_answered() {
+    let response = unkept(json!({"input": "hi"}), hello()).await;
+    assert_eq!((response.status, &response.json()["model"]), (200, &json!(crate::router::MODEL)));
+}

@@ -1,6 +1,6 @@
 //! A router whose every word the test decides: commands of the gateway arrive in the test, and what it says to them goes out.
 
-use std::{net::SocketAddr, pin::Pin};
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use chassis::{drain::Drain, listen::listen};
 use futures_util::{Stream, StreamExt as _};
@@ -24,6 +24,7 @@ pub(crate) struct Router {
     pub(crate) status: watch::Sender<RouterStatus>,
     commands: Mutex<mpsc::Receiver<Received>>,
     exchanges: watch::Receiver<usize>,
+    counted: Arc<Mutex<Vec<ChatRequest>>>,
     /// Its own, so that it can die with all its connections.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -39,6 +40,7 @@ struct Service {
     commands: mpsc::Sender<Received>,
     status: watch::Receiver<RouterStatus>,
     exchanges: watch::Sender<usize>,
+    counted: Arc<Mutex<Vec<ChatRequest>>>,
 }
 
 pub(crate) const MODEL: &str = "tiny";
@@ -60,7 +62,9 @@ impl Router {
         let (commands, received) = mpsc::channel(4096);
         let (status, told) = watch::channel(ready());
         let (connected, exchanges) = watch::channel(0);
+        let counted = Arc::default();
         let service = Service {
+            counted: Arc::clone(&counted),
             commands,
             status: told,
             exchanges: connected,
@@ -74,6 +78,7 @@ impl Router {
             status,
             commands: Mutex::new(received),
             exchanges,
+            counted,
             runtime: Some(runtime),
         }
     }
@@ -81,6 +86,11 @@ impl Router {
     /// Waits until a gateway has an exchange with it.
     pub(crate) async fn connected(&self) {
         self.exchanges.clone().wait_for(|count| *count > 0).await.unwrap();
+    }
+
+    /// The requests whose tokens it has counted.
+    pub(crate) async fn counted(&self) -> Vec<ChatRequest> {
+        self.counted.lock().await.clone()
     }
 
     /// The next command.
@@ -293,7 +303,8 @@ impl ChatService for Service {
         }))
     }
 
-    async fn count_tokens(&self, _: Request<CountTokensRequest>) -> Result<Response<CountTokensResponse>, Status> {
+    async fn count_tokens(&self, request: Request<CountTokensRequest>) -> Result<Response<CountTokensResponse>, Status> {
+        self.counted.lock().await.extend(request.into_inner().request);
         Ok(Response::new(CountTokensResponse {
             model: MODEL.to_owned(),
             prompt_tokens: 7,

@@ -228,3 +228,31 @@ async fn a_plain_request_is_told_to_upgrade() {
     let gateway = Gateway::before(&[]).await;
     assert_eq!(client::get(gateway.address, "/ws/chat").await.status, 426);
 }
+
+#[tokio::test]
+async fn a_message_over_the_bound_closes_the_socket_with_1009() {
+    let router = Router::start();
+    let gateway = Gateway::before(&[&router]).await;
+    let mut socket = connect(gateway.address).await;
+    let prompt = "x".repeat(1024 * 1024 - 100);
+    say(&mut socket, json!({ "prompt": prompt })).await;
+    assert_eq!(router.say(hello()).await.prompt, prompt, "one within it is heard");
+    while hear(&mut socket).await["type"] != "done" {}
+    let (mut sending, mut heard) = socket.split();
+    let too_much = sending.send(Message::text("x".repeat(1024 * 1024 + 1)));
+    let close = async {
+        loop {
+            match heard.next().await.unwrap().unwrap() {
+                Message::Close(frame) => return frame.unwrap(),
+                Message::Ping(_) => {}
+                other => panic!("expected a close, got {other:?}"),
+            }
+        }
+    };
+    // The rest of it is never read, so that sending it may fail.
+    let (_, close) = tokio::join!(too_much, close);
+    assert_eq!(
+        (u16::from(close.code), close.reason.as_str()),
+        (1009, "a message has 1 MiB at most")
+    );
+}

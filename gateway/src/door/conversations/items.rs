@@ -4,7 +4,7 @@
 use proto::v1::{MessagePart, Role, StoredMessage, ToolCall};
 use serde_json::{Value, json};
 
-use crate::door::responses::input::role_word;
+use crate::door::responses::item::role_word;
 
 /// Between a conversation and the number of a message in it: no letter of a hexadecimal number.
 const AT: char = 's';

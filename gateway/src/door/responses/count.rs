@@ -1,16 +1,16 @@
-//! `POST /v1/responses/input_tokens`: how long an input is, with all that came before it and without an answer; and
-//! `POST /v1/responses/compact`, which is not there.
+//! `POST /v1/responses/input_tokens`: how long the input of a response is, without a response
+//! (<https://platform.openai.com/docs/api-reference/responses/input-tokens>); and `POST /v1/responses/compact`, which is not there.
 
 use axum::{
     Json,
     extract::{Request, State},
 };
 use http::StatusCode;
-use proto::v1::{CountTokensRequest, Usage};
+use proto::v1::{CountTokensRequest, Message, Role, Usage};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ask, history, request::Asked};
+use super::{history, request::Asked};
 use crate::{
     app::App,
     body,
@@ -23,7 +23,7 @@ use crate::{
 
 /// How long an input is.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ResponseInputTokens)]
+#[schema(as = InputTokens)]
 pub(crate) struct Counted {
     /// `response.input_tokens`.
     object: &'static str,
@@ -35,7 +35,7 @@ pub(crate) struct Counted {
     estimated: bool,
 }
 
-/// Counts the tokens of an input, and of what it goes on from. Nothing of it is kept.
+/// Counts the tokens of a response's input, with what `previous_response_id` or `conversation` brings along. Nothing of it is kept.
 #[utoipa::path(
     post,
     path = "/v1/responses/input_tokens",
@@ -59,16 +59,23 @@ pub(crate) async fn input_tokens(
 
 /// The model that counted, and the count.
 async fn count(app: &App, caller: &Caller, request: Request) -> Result<(String, Counted), Refusal> {
-    let principal = caller.principal();
     let mut plan = body::json::<Asked>(request, app.settings()).await?.plan()?;
-    ask(app, &mut plan, principal).await?;
+    super::ask(app, &mut plan, caller.principal()).await?;
     let mut request = plan.request;
-    request.principal = Some(principal.clone());
     if !request.conversation_id.is_empty() {
-        let mut messages = history::of_conversation(app, principal, std::mem::take(&mut request.conversation_id)).await?;
-        messages.append(&mut request.messages);
-        request.messages = messages;
+        let conversation_id = std::mem::take(&mut request.conversation_id);
+        let before = history::of_conversation(app, caller.principal(), conversation_id).await?;
+        request.messages.splice(..0, before);
     }
+    if !request.instructions.is_empty() {
+        let instructions = Message {
+            role: Role::System.into(),
+            text: std::mem::take(&mut request.instructions),
+            ..Message::default()
+        };
+        request.messages.insert(0, instructions);
+    }
+    request.principal = Some(caller.principal().clone());
     let counted = turn::count_tokens(app.clients(), CountTokensRequest { request: Some(request) }).await?;
     let shown = Counted {
         object: "response.input_tokens",

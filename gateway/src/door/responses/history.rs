@@ -4,7 +4,8 @@ use proto::v1::{ListMessagesRequest, ListRecordsRequest, Message, Principal, Rol
 use serde_json::Value;
 
 use super::{
-    input::{Item, ItemIn},
+    input::ItemIn,
+    item::Item,
     kept::{self, Kept},
     resource::Standing,
 };

@@ -1,8 +1,13 @@
 //! What an answer comes to, as items: thoughts, texts and calls in the order in which they came. A pure function of the entries, so that
 //! it is the same whenever and wherever they are read. [`super::events`] listens while it grows; [`super::resource`] shows it.
 
+mod item;
+
 use proto::v1::{ChoiceEnd, Entry, FinishReason, TokenLogprob, ToolCallDelta, Usage, entry::Event};
-use serde_json::{Value, json};
+use serde_json::Value;
+
+pub(super) use self::item::logprobs;
+pub(crate) use self::item::{Item, Kind};
 
 /// The most items: their numbers come from a model's output.
 const ITEMS: usize = 1024;
@@ -15,30 +20,6 @@ pub(crate) struct Output {
     /// The item that grows.
     open: Option<usize>,
     end: Option<End>,
-}
-
-/// One item.
-#[derive(Debug)]
-pub(crate) struct Item {
-    kind: Kind,
-    id: String,
-    /// The text, the thought, or the arguments.
-    pub(super) text: String,
-    call_id: String,
-    name: String,
-    pub(super) logprobs: Vec<TokenLogprob>,
-    status: &'static str,
-}
-
-/// What an item is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The model thinks.
-    Thought,
-    /// It speaks.
-    Text,
-    /// It calls a function: the call of this index.
-    Call(u32),
 }
 
 /// How an answer ended.
@@ -253,65 +234,6 @@ impl Output {
             completed_at: None,
         });
     }
-}
-
-impl Item {
-    pub(super) fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The item, as it is shown.
-    pub(super) fn object(&self) -> Value {
-        let (id, status) = (&self.id, self.status);
-        match self.kind {
-            Kind::Thought => json!({
-                "id": id, "type": "reasoning", "status": status, "summary": [],
-                "content": if self.text.is_empty() { json!([]) } else { json!([self.part()]) },
-            }),
-            Kind::Text => json!({
-                "id": id, "type": "message", "status": status, "role": "assistant",
-                "content": if status == "in_progress" && self.text.is_empty() { json!([]) } else { json!([self.part()]) },
-            }),
-            Kind::Call(_) => json!({
-                "id": id, "type": "function_call", "status": status, "call_id": self.call_id, "name": self.name, "arguments": self.text,
-            }),
-        }
-    }
-
-    /// The one part that a thought or a text has.
-    pub(super) fn part(&self) -> Value {
-        match self.kind {
-            Kind::Thought => json!({"type": "reasoning_text", "text": self.text}),
-            Kind::Text | Kind::Call(_) => json!({
-                "type": "output_text", "text": self.text, "annotations": [], "logprobs": logprobs(&self.logprobs),
-            }),
-        }
-    }
-}
-
-/// What OpenAI writes for a token that cannot be.
-const IMPOSSIBLE: f32 = -9999.0;
-
-/// Log probabilities, as they are shown.
-pub(super) fn logprobs(tokens: &[TokenLogprob]) -> Value {
-    let one = |token: &TokenLogprob| {
-        let value = if token.logprob.is_finite() { token.logprob } else { IMPOSSIBLE };
-        json!({"token": token.token, "logprob": value, "bytes": token.bytes})
-    };
-    let all = tokens.iter().map(|token| {
-        let mut object = one(token);
-        object["top_logprobs"] = token.top.iter().map(one).collect();
-        object
-    });
-    all.collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! What a client may send to the Responses door, and what is made of it: the `ChatRequest`, and the fields that the response shows again.
 //! Unknown fields are ignored; every optional field may be null; each refusal names its field.
 
-use std::collections::BTreeMap;
+mod shown;
+#[cfg(test)]
+mod tests;
 
 use proto::v1::{ChatRequest, Sampling, Thinking};
 use serde::Deserialize;
@@ -9,7 +11,9 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::{
-    input::{self, ITEMS, Item, ItemIn},
+    input::{self, ITEMS, ItemIn},
+    item::Item,
+    metadata::{Metadata, metadata},
     tool::{Choice, FormatIn, ToolIn, choice, tools},
 };
 use crate::{
@@ -20,10 +24,6 @@ use crate::{
     failure::Refusal,
 };
 
-/// The most pairs of metadata, and the most characters of a key and of a value.
-const METADATA: usize = 16;
-const METADATA_KEY: usize = 64;
-const METADATA_VALUE: usize = 512;
 /// The most characters of a name that only its sender understands.
 const NAME: usize = 512;
 /// The most alternatives whose log probabilities are told.
@@ -31,14 +31,12 @@ const TOP_LOGPROBS: i64 = 20;
 /// What `include` asks for that the mesh can tell.
 const LOGPROBS: &str = "message.output_text.logprobs";
 
-/// Metadata, as clients send it.
-pub(crate) type Metadata = BTreeMap<String, String>;
-
 /// What is asked. Fields that are not here are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = ResponseRequest)]
 pub(super) struct Asked {
-    model: String,
+    /// Empty or missing: the first model.
+    model: Option<String>,
     input: Option<TextOr<ItemIn>>,
     instructions: Option<String>,
     previous_response_id: Option<String>,
@@ -215,7 +213,7 @@ impl Asked {
         }
         let mut request = ChatRequest {
             max_tokens: max_tokens("max_output_tokens", self.max_output_tokens)?,
-            model: std::mem::take(&mut self.model),
+            model: self.model.take().unwrap_or_default(),
             sampling: Some(sampling),
             response_format: format,
             tools,
@@ -278,40 +276,6 @@ impl Asked {
         }
         Ok(())
     }
-
-    /// What the response shows, with the values that take effect where nothing was said.
-    fn asked(self, mut shown: Map<String, Value>, store: bool, background: bool, conversation: Option<&str>) -> Map<String, Value> {
-        let reasoning = self.reasoning.unwrap_or(ReasoningIn {
-            effort: None,
-            summary: None,
-        });
-        let rest = json!({
-            "instructions": self.instructions,
-            "previous_response_id": self.previous_response_id,
-            "conversation": conversation.map(|id| json!({"id": id})),
-            "parallel_tool_calls": self.parallel_tool_calls.unwrap_or(true),
-            "temperature": self.temperature.unwrap_or(1.0),
-            "top_p": self.top_p.unwrap_or(1.0),
-            "presence_penalty": self.presence_penalty.unwrap_or(0.0),
-            "frequency_penalty": self.frequency_penalty.unwrap_or(0.0),
-            "top_logprobs": self.top_logprobs.unwrap_or(0),
-            "max_output_tokens": self.max_output_tokens,
-            "max_tool_calls": self.max_tool_calls,
-            "reasoning": {"effort": reasoning.effort, "summary": reasoning.summary},
-            "truncation": self.truncation.as_deref().unwrap_or("disabled"),
-            "store": store,
-            "background": background,
-            "service_tier": "default",
-            "metadata": self.metadata.unwrap_or_default(),
-            "user": self.user,
-            "safety_identifier": self.safety_identifier,
-            "prompt_cache_key": self.prompt_cache_key,
-        });
-        if let Value::Object(rest) = rest {
-            shown.extend(rest);
-        }
-        shown
-    }
 }
 
 fn one_of(param: &str, given: Option<&str>, words: &[&str]) -> Result<(), Refusal> {
@@ -321,110 +285,5 @@ fn one_of(param: &str, given: Option<&str>, words: &[&str]) -> Result<(), Refusa
             Err(Refusal::invalid(param, message))
         }
         _ => Ok(()),
-    }
-}
-
-/// Judges metadata.
-///
-/// # Errors
-/// There is too much of it.
-pub(crate) fn metadata(param: &str, given: Option<&Metadata>) -> Result<(), Refusal> {
-    let Some(given) = given else { return Ok(()) };
-    if given.len() > METADATA {
-        let message = format!("{param}: expected at most {METADATA} pairs, got {}", given.len());
-        return Err(Refusal::invalid(param, message));
-    }
-    for (key, value) in given {
-        let within = (1..=METADATA_KEY).contains(&key.chars().count()) && value.chars().count() <= METADATA_VALUE;
-        if !within {
-            let message = format!("{param}: expected keys of 1 to {METADATA_KEY} and values of at most {METADATA_VALUE} characters");
-            return Err(Refusal::invalid(param, message));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use proto::v1::{ToolMode, response_format::Format};
-
-    use super::*;
-
-    fn plan(body: &Value) -> Result<Plan, Value> {
-        let asked: Asked = crate::body::parse(body.to_string().as_bytes()).map_err(|refusal| refusal.object())?;
-        asked.plan().map_err(|refusal| refusal.object())
-    }
-
-    fn with(name: &str, value: Value) -> Result<Plan, Value> {
-        let mut body = json!({"model": "m", "input": "hi"});
-        body[name] = value;
-        plan(&body)
-    }
-
-    #[test]
-    fn the_field_at_fault_is_named() {
-        let wrong = [
-            ("model", Value::Null, "model"),
-            ("input", json!([]), "input"),
-            ("input", json!([{"role": "user"}]), "input[0].content"),
-            ("temperature", json!(2.5), "temperature"),
-            ("top_p", json!(0), "top_p"),
-            ("top_logprobs", json!(21), "top_logprobs"),
-            ("max_output_tokens", json!(0), "max_output_tokens"),
-            ("tools", json!([{"type": "web_search"}]), "tools[0].type"),
-            ("tools", json!([{"type": "function"}]), "tools[0].name"),
-            ("tool_choice", json!("sometimes"), "tool_choice"),
-            ("tool_choice", json!({"type": "function", "name": "nobody"}), "tool_choice.name"),
-            ("text", json!({"format": {"type": "xml"}}), "text.format.type"),
-            ("text", json!({"format": {"type": "json_schema"}}), "text.format.name"),
-            ("truncation", json!("always"), "truncation"),
-            ("reasoning", json!({"effort": "enormous"}), "reasoning.effort"),
-            ("metadata", json!({"k": "v".repeat(513)}), "metadata"),
-            ("metadata", json!({"k": 1}), "metadata.k"),
-            ("prompt", json!({"id": "pmpt_1"}), "prompt"),
-            ("disconnect", json!("never"), "disconnect"),
-        ];
-        for (name, value, param) in wrong {
-            assert_eq!(with(name, value.clone()).unwrap_err()["param"], param, "{name} {value}");
-        }
-        let both = json!({"model": "m", "input": "hi", "conversation": "conv_1", "previous_response_id": "resp_1"});
-        assert_eq!(plan(&both).unwrap_err()["param"], "previous_response_id");
-        let unkept = json!({"model": "m", "input": "hi", "background": true, "store": false});
-        assert_eq!(plan(&unkept).unwrap_err()["param"], "background");
-    }
-
-    #[test]
-    fn what_took_effect_is_shown() {
-        let body = json!({
-            "model": "m", "input": "hi", "instructions": "Be brief.", "max_output_tokens": 9, "conversation": {"id": "conv_1"},
-            "tools": [{"type": "function", "name": "a", "parameters": {"type": "object"}}, {"type": "function", "name": "b"}],
-            "tool_choice": {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "b"}]},
-            "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": true}},
-            "include": ["message.output_text.logprobs"], "reasoning": null, "metadata": {"k": "v"},
-        });
-        let plan = plan(&body).unwrap();
-        assert_eq!(
-            (plan.conversation.as_deref(), plan.store, plan.shape.background),
-            (Some("conv_1"), true, false)
-        );
-        let request = &plan.request;
-        assert_eq!((request.instructions.as_str(), request.max_tokens), ("Be brief.", Some(9)));
-        assert_eq!(request.tools.iter().map(|tool| tool.name.as_str()).collect::<Vec<_>>(), ["b"]);
-        assert_eq!(request.tool_choice.as_ref().unwrap().mode(), ToolMode::Required);
-        assert!(request.sampling.as_ref().unwrap().logprobs);
-        assert!(matches!(
-            request.response_format.as_ref().unwrap().format,
-            Some(Format::JsonSchema(_))
-        ));
-        assert_eq!(plan.asked["tools"].as_array().unwrap().len(), 2, "all are shown");
-        assert_eq!(
-            plan.asked["tools"][1],
-            json!({"type": "function", "name": "b", "description": null, "parameters": null, "strict": false})
-        );
-        assert_eq!(plan.asked["text"]["format"]["name"], "n");
-        assert_eq!(
-            (&plan.asked["temperature"], &plan.asked["truncation"]),
-            (&json!(1.0), &json!("disabled"))
-        );
     }
 }

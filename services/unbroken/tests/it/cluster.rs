@@ -1,4 +1,4 @@
-//! Two of each that may die: gateways and routers before one worker and one store, as processes of their own.
+//! Two of each that may die: gateways and routers, before one worker or two and one store, as processes of their own.
 
 use nix::sys::signal::Signal;
 use proto::v1::{AnswerSummary, ListAnswersRequest, chat_service_client::ChatServiceClient};
@@ -13,21 +13,21 @@ use crate::processes::folder;
 pub(crate) struct Cluster(pub(crate) Fleet);
 
 impl Cluster {
-    /// Starts it with one worker.
+    /// Starts it, with the scripted engine, and waits until both gateways are connected to both routers.
     pub(crate) async fn start() -> Self {
         Self::with_workers(1).await
     }
 
-    /// Starts it, with the scripted engine, and waits until both gateways are connected to both routers.
-    pub(crate) async fn with_workers(count: usize) -> Self {
+    /// The same with so many workers, all of which both routers know.
+    pub(crate) async fn with_workers(workers: usize) -> Self {
         let layout = Layout {
             bin: Some(folder()),
             settings: settings(&[("UNBROKEN_GATEWAY_HANDOVER", "500ms"), ("UNBROKEN_LOG_FORMAT", "json")]),
-            ..Layout::of(2, 2, count)
+            ..Layout::of(2, 2, workers)
         };
         let cluster = Self(Fleet::start(&layout).await.unwrap());
         for number in 0..2 {
-            until_connected(&cluster.url(number, "/health")).await;
+            until_connected(&cluster.url(number, "/health"), workers).await;
         }
         cluster
     }
@@ -78,11 +78,14 @@ impl Cluster {
 }
 
 /// Waits until a gateway is connected to both routers.
-async fn until_connected(health: &str) {
-    crate::stream::eventually("both routers are connected and have their worker", async || {
+async fn until_connected(health: &str, workers: usize) {
+    crate::stream::eventually("both routers are connected and have their workers", async || {
         let health: serde_json::Value = reqwest::get(health).await.unwrap().json().await.unwrap();
         let routers = health["routers"].as_array().unwrap();
-        let ready = |router: &serde_json::Value| router["connected"] == true && router["workers"][0]["state"] == "ready";
+        let ready = |router: &serde_json::Value| {
+            let known = router["workers"].as_array().unwrap();
+            router["connected"] == true && known.len() == workers && known.iter().all(|worker| worker["state"] == "ready")
+        };
         routers.len() == 2 && routers.iter().all(ready)
     })
     .await;

@@ -22,3 +22,4 @@ mod separate;
 mod settings;
 mod stream;
 mod trace;
+mod upstreams;

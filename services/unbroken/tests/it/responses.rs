@@ -114,17 +114,26 @@ async fn through_a_death(name: &str, background: bool, die: impl AsyncFnOnce(&mu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_response_goes_on_when_its_gateway_is_killed() {
-    through_a_death("gw", false, async |cluster, _| cluster.0.gateways[0].kill().unwrap()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_response_goes_on_when_its_worker_is_killed() {
     through_a_death("wk", false, async |cluster, _| {
         let writer = cluster.0.writer().await.unwrap();
         cluster.0.workers[writer].kill().unwrap();
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_background_response_goes_on_when_its_worker_is_killed() {
+    through_a_death("bw", true, async |cluster, _| {
+        let writer = cluster.0.writer().await.unwrap();
+        cluster.0.workers[writer].kill().unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_goes_on_when_its_gateway_is_killed() {
+    through_a_death("gw", false, async |cluster, _| cluster.0.gateways[0].kill().unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
