@@ -7,7 +7,7 @@ What is tried is the last commit, in a scratch copy of it, which shares the targ
 So the tree itself is never changed, and may be worked on meanwhile; uncommitted changes are refused at the start, because they would not be
 in the copy. First all tests that must notice run on the commit as it is, and must pass. Then one mutation after the other replaces one
 text of one file. A text that is not there exactly once is an error, not a pass: bring the mutation up to date. Mutations of different crates
-share a build: the tests that must notice are each crate's own, so that none of them has more than one.
+share a build: the tests that must notice are each crate's own, so that none of them runs more than one.
 
 At the end stands a table. The exit status is 0 only if every mutation compiled and was caught.
 """
@@ -47,7 +47,7 @@ class Mutation:
     after: str
     build: tuple[str, ...]
     tests: str
-    """What the tests that must notice have in their names, modules included. They are the changed crate's own and link no other that is changed."""
+    """What the tests that must notice have in their names, modules included. They are the changed crate's own, and run no other that is changed."""
 
     @property
     def crate(self) -> str:
