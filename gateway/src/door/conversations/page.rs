@@ -30,7 +30,7 @@ pub(crate) struct List<T: ToSchema> {
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "for the document: [`Page`] reads them by name")]
-pub(super) struct Paging {
+pub(in crate::door) struct Paging {
     /// How many.
     #[param(minimum = 1, maximum = 999, default = 100)]
     limit: Option<u32>,
@@ -39,13 +39,13 @@ pub(super) struct Paging {
 }
 
 /// Which part of a list is wanted.
-pub(super) struct Page {
-    pub(super) limit: u32,
-    pub(super) after: String,
+pub(in crate::door) struct Page {
+    pub(in crate::door) limit: u32,
+    pub(in crate::door) after: String,
 }
 
 impl Page {
-    pub(super) fn of(uri: &Uri) -> Result<Self, Refusal> {
+    pub(in crate::door) fn of(uri: &Uri) -> Result<Self, Refusal> {
         let query = Query::of(uri);
         let limit = query.value("limit", "a number")?.unwrap_or(PAGE_DEFAULT);
         if !(1..=PAGE).contains(&limit) {
@@ -60,7 +60,7 @@ impl Page {
         })
     }
 
-    pub(super) async fn object<T, O: ToSchema>(
+    pub(in crate::door) async fn object<T, O: ToSchema>(
         &self,
         mut found: Streaming<T>,
         object: impl Fn(T) -> (String, O),
