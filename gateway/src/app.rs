@@ -7,7 +7,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
 };
 use chassis::drain::Drain;
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -121,7 +121,6 @@ fn doors() -> OpenApiRouter<App> {
         .routes(routes!(requests::list))
         .routes(routes!(responses::create))
         .routes(routes!(count::input_tokens))
-        .routes(routes!(count::compact))
         .routes(routes!(retrieve::read, retrieve::delete))
         .routes(routes!(retrieve::cancel))
         .routes(routes!(retrieve::input_items))
@@ -145,6 +144,11 @@ fn everybodys() -> OpenApiRouter<App> {
         .routes(routes!(page::page))
 }
 
+/// Where OpenAI compacts what was said. To the routes it is the id of a response, which takes no POST.
+const COMPACTION: &str = "/v1/responses/compact";
+const NO_COMPACTION: &str =
+    "responses are not compacted here: send truncation \"auto\", and what does not fit is left out, the oldest first";
+
 /// What all doors say of themselves.
 pub(crate) fn document() -> utoipa::openapi::OpenApi {
     doors().merge(everybodys()).into_openapi()
@@ -159,7 +163,10 @@ pub(crate) fn routes(app: App) -> Result<Router, Error> {
     let doors = doors().route_layer(from_fn_with_state(app.clone(), stack::identify));
     let routes = Router::from(doors.merge(everybodys()))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this address"))
-        .method_not_allowed_fallback(async || {
+        .method_not_allowed_fallback(async |uri: Uri| {
+            if uri.path() == COMPACTION {
+                return Refusal::new(StatusCode::NOT_FOUND, "not_found", NO_COMPACTION);
+            }
             Refusal::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",

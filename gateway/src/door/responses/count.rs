@@ -1,25 +1,16 @@
 //! `POST /v1/responses/input_tokens`: how long the input of a response is, without a response
-//! (<https://platform.openai.com/docs/api-reference/responses/input-tokens>); and `POST /v1/responses/compact`, which is not there.
+//! (<https://platform.openai.com/docs/api-reference/responses/input-tokens>).
 
 use axum::{
     Json,
     extract::{Request, State},
 };
-use http::StatusCode;
 use proto::v1::{CountTokensRequest, Message, Role, Usage};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{history, request::Asked};
-use crate::{
-    app::App,
-    body,
-    failure::{Body, Refusal},
-    identity::Caller,
-    openapi,
-    stack::Arrival,
-    turn,
-};
+use crate::{app::App, body, failure::Refusal, identity::Caller, openapi, stack::Arrival, turn};
 
 /// How long an input is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -83,17 +74,4 @@ async fn count(app: &App, caller: &Caller, request: Request) -> Result<(String, 
         estimated: counted.estimated,
     };
     Ok((counted.model, shown))
-}
-
-/// Says that responses are not compacted here.
-#[utoipa::path(
-    post,
-    path = "/v1/responses/compact",
-    operation_id = "compact_response",
-    tag = openapi::OPENAI,
-    responses((status = NOT_FOUND, description = "There is nothing here that compacts.", body = Body<'_>), openapi::Refused),
-)]
-pub(crate) async fn compact() -> Refusal {
-    let message = "responses are not compacted here: send truncation \"auto\", and what does not fit is left out, the oldest first";
-    Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
 }
