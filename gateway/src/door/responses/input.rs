@@ -153,7 +153,6 @@ pub(crate) fn read(param: &str, given: Vec<ItemIn>, most: usize) -> Result<Vec<I
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::Message;
     use serde_json::{Value, json};
 
     use super::*;
