@@ -1,5 +1,5 @@
 //! `/v1/responses`, to OpenAI's wire format (<https://platform.openai.com/docs/api-reference/responses>) and that of Open Responses
-//! (<https://www.openresponses.org/specification>): [`request`], [`input`] with its [`item`]s, [`tool`] and [`metadata`] are what may be
+//! (<https://www.openresponses.org/specification>): [`request`], [`input`] with its [`item`]s, [`tool`] and [`mod@metadata`] are what may be
 //! sent, [`output`] is what an answer comes to, [`events`] how it streams, [`resource`] how it is shown, [`kept`] where it is found again,
 //! [`history`] what came before it, [`count`] how long an input is.
 //!
