@@ -4,7 +4,10 @@
 //! not find an answer any more, or lost it, cannot know that another one has all of it and only could not say so yet. A turn that cannot be stored (its conversation was deleted
 //! meanwhile, its epoch has ended, its fields are wrong) never keeps the others from it.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet, hash_map::Entry},
+};
 
 use proto::v1::{Failure, FinishTurnsRequest, FinishedTurn, Message};
 use serde::Serialize;
@@ -185,20 +188,37 @@ async fn keep_journals(session: &mut dyn Session, turns: &[(usize, &FinishedTurn
 }
 
 /// The turns that can be stored, each answer once, with their numbers in the request. What is wrong with the others is logged.
+///
+/// A router that learns of a later epoch just after an answer's end tells of that end again: both may come in one batch, and the later
+/// epoch is the one that counts.
 fn well_formed(turns: &[FinishedTurn]) -> Vec<(usize, &FinishedTurn)> {
-    let mut seen = HashSet::with_capacity(turns.len());
-    let mut kept = Vec::with_capacity(turns.len());
+    let mut places = HashMap::with_capacity(turns.len());
+    let mut kept: Vec<(usize, &FinishedTurn)> = Vec::with_capacity(turns.len());
     for (index, turn) in turns.iter().enumerate() {
         if let Err(failure) = check_turn(turn) {
             tracing::error!(%failure, turn = index, "a finished turn cannot be stored and is left out");
             continue;
         }
         let (tenant, user) = principal(turn);
-        if seen.insert((tenant, user, &turn.stream_id)) {
-            kept.push((index, turn));
+        match places.entry((tenant, user, &turn.stream_id)) {
+            Entry::Vacant(free) => {
+                free.insert(kept.len());
+                kept.push((index, turn));
+            }
+            Entry::Occupied(taken) => {
+                let first = &mut kept[*taken.get()];
+                if rank(turn) > rank(first.1) {
+                    *first = (index, turn);
+                }
+            }
         }
     }
     kept
+}
+
+/// Which of two ends of one answer counts: that of the later epoch, and in one epoch a whole answer rather than a failure.
+fn rank(turn: &FinishedTurn) -> (u32, bool) {
+    (turn.epoch.max(1), turn.state == "finished")
 }
 
 fn check_turn(turn: &FinishedTurn) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ crate::contract![
     a_turn_without_a_conversation_is_only_logged,
     a_turn_that_was_never_opened_finds_its_place,
     a_turn_of_an_ended_epoch_is_not_stored,
+    of_two_ends_in_one_batch_the_later_epoch_counts,
     a_failure_gives_way_to_the_whole_answer,
     a_batch_has_a_bound,
 ];
@@ -162,6 +163,32 @@ async fn a_turn_of_an_ended_epoch_is_not_stored(stage: Stage) {
     assert_eq!(finish(&mut client, vec![second]).await, 1);
     assert_eq!(texts(&mut client, &id).await, ["hello", "from the second"]);
     assert_eq!(answer(&mut client, "a").await.epoch, 2);
+}
+
+async fn of_two_ends_in_one_batch_the_later_epoch_counts(stage: Stage) {
+    let mut client = stage.client();
+    for (stream, order) in [("a", [1, 2]), ("b", [2, 1])] {
+        let id = conversation(&mut client, ann()).await.id;
+        begin(&mut client, turn(&id, stream, "hello")).await;
+        let claim = proto::v1::ClaimAnswerRequest {
+            stream_id: stream.to_owned(),
+            epoch: 1,
+            owner: "its router".to_owned(),
+        };
+        assert!(client.claim_answer(claim).await.unwrap().into_inner().won);
+        let ends = order.map(|epoch| FinishedTurn {
+            epoch,
+            ..finished(&id, stream, "whole")
+        });
+        assert_eq!(finish(&mut client, ends.to_vec()).await, 1);
+        let known = answer(&mut client, stream).await;
+        assert_eq!((known.state.as_str(), known.epoch), ("finished", 2));
+        assert_eq!(texts(&mut client, &id).await, ["hello", "whole"]);
+    }
+    let mut failed = finished("", "logged", "");
+    "failed".clone_into(&mut failed.state);
+    assert_eq!(finish(&mut client, vec![failed, finished("", "logged", "")]).await, 1);
+    assert_eq!(answer(&mut client, "logged").await.state, "finished");
 }
 
 async fn a_failure_gives_way_to_the_whole_answer(stage: Stage) {
