@@ -156,6 +156,7 @@ impl Engine for Llama {
             embeddings: self.vectors_by_chat,
             continuation: true,
             engine: "llama".into(),
+            images: false,
         };
         let vectors = self.vectors.as_ref().map(|vectors| Model {
             id: vectors.name().to_owned(),

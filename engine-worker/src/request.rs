@@ -4,7 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use proto::v1::{ChatRequest, Failure, Sampling, response_format::Format};
+use proto::v1::{ChatRequest, Failure, Model, Reason, Sampling, response_format::Format};
 
 /// The most choices of one answer.
 const CHOICES: u32 = 8;
@@ -58,6 +58,25 @@ pub(crate) fn check(request: &ChatRequest) -> Result<(), Failure> {
         return Err(Failure::invalid("response_format", message));
     }
     request.sampling.as_ref().map_or(Ok(()), check_sampling)
+}
+
+/// Refuses pictures that no model here sees: they may come with a conversation that another model began.
+///
+/// # Errors
+/// [`Reason::Unsupported`].
+pub(crate) fn check_sight(request: &ChatRequest, models: &[Model]) -> Result<(), Failure> {
+    let shows = request.messages.iter().any(|message| !message.images.is_empty());
+    let named = |model: &&Model| request.model.is_empty() || model.id == request.model;
+    if !shows || models.iter().filter(named).any(|model| model.images) {
+        return Ok(());
+    }
+    Err(Failure {
+        param: "model".to_owned(),
+        ..Failure::new(
+            Reason::Unsupported,
+            "the conversation shows images, and this model does not see them",
+        )
+    })
 }
 
 fn check_sampling(sampling: &Sampling) -> Result<(), Failure> {

@@ -96,6 +96,7 @@ impl Engine for Scripted {
             embeddings: true,
             continuation: true,
             engine: "scripted".to_owned(),
+            images: false,
         }]
     }
 

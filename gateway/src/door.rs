@@ -16,6 +16,7 @@ pub(crate) mod models;
 pub(crate) mod page;
 pub(crate) mod requests;
 pub(crate) mod responses;
+mod said;
 pub(crate) mod simple;
 pub(crate) mod text;
 pub(crate) mod tickets;

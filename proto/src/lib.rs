@@ -5,9 +5,11 @@
 
 mod entry;
 mod failure;
+mod image;
 mod size;
 
 pub use failure::FAILURE_METADATA;
+pub use image::{Piece, pieces};
 pub use size::{MAX_DECODED_MESSAGE, MAX_ENCODED_MESSAGE};
 
 /// The messages and services of package `chat.v1`.

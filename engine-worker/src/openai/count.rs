@@ -8,12 +8,17 @@ const BYTES: usize = 4;
 /// Tokens that a template puts around a message, nearly.
 const AROUND: usize = 4;
 
+/// Tokens of a picture, nearly: what a megapixel takes
+/// (<https://platform.claude.com/docs/en/build-with-claude/vision>).
+const IMAGE: usize = 1300;
+
 /// The input's length in tokens, nearly.
 pub(super) fn estimate(request: &ChatRequest) -> u32 {
     let tokens = |text: &str| text.len().div_ceil(BYTES);
     let messages = request.messages.iter().map(|message| {
         let calls = message.tool_calls.iter().map(|call| tokens(&call.name) + tokens(&call.arguments));
-        AROUND + tokens(&message.text) + tokens(&message.reasoning) + calls.sum::<usize>()
+        let images = IMAGE * message.images.len();
+        AROUND + tokens(&message.text) + tokens(&message.reasoning) + calls.sum::<usize>() + images
     });
     let tools = request
         .tools

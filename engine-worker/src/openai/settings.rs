@@ -45,6 +45,9 @@ pub struct Settings {
     /// Whether an answer whose worker is lost can go on at the server: the text so far is its last message then, to be continued
     #[arg(long, env = "UNBROKEN_UPSTREAM_CONTINUES", value_enum, default_value_t = Continues::Auto, value_name = "HOW")]
     pub upstream_continues: Continues,
+    /// The server's models see images: without this, requests that show any are refused
+    #[arg(long, env = "UNBROKEN_UPSTREAM_IMAGES", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub upstream_images: bool,
 }
 
 impl Default for Settings {
@@ -61,6 +64,7 @@ impl Default for Settings {
             upstream_idle: Duration::from_secs(30),
             upstream_refresh: Duration::from_secs(30),
             upstream_continues: Continues::Auto,
+            upstream_images: false,
         }
     }
 }

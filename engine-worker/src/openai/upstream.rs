@@ -29,6 +29,7 @@ pub(super) struct Upstream {
     max_tokens: u32,
     patience: Duration,
     continues: Continues,
+    images: bool,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +117,7 @@ impl Upstream {
             max_tokens: settings.upstream_max_tokens,
             patience: settings.upstream_first_token,
             continues: settings.upstream_continues,
+            images: settings.upstream_images,
         })
     }
 
@@ -169,6 +171,7 @@ impl Upstream {
             embeddings: self.dialect.embeds(), // no server says; one that cannot refuses
             continuation: self.dialect.continues() && self.continues.means(&listed.owned_by),
             engine: "openai".to_owned(),
+            images: self.images,
         };
         Ok(list.data.into_iter().map(model).collect())
     }

@@ -41,6 +41,8 @@ pub(crate) struct ModelOut {
 struct Capabilities {
     chat: bool,
     embeddings: bool,
+    /// It sees the images of messages.
+    images: bool,
 }
 
 /// Lists the models.
@@ -85,6 +87,7 @@ fn object(model: &Model) -> ModelOut {
         capabilities: Capabilities {
             chat: model.chat,
             embeddings: model.embeddings,
+            images: model.images,
         },
         context_length: (model.context_length > 0).then_some(model.context_length),
     }

@@ -6,6 +6,9 @@ use proto::v1::{ChatRequest, EmbedRequest, Message};
 const BYTES: u64 = 3;
 /// What a chat template puts around a message.
 const AROUND: u64 = 8;
+/// A picture: rather more than the largest that models look at whole
+/// (<https://platform.claude.com/docs/en/build-with-claude/vision>).
+const IMAGE: u64 = 1600;
 /// What it puts around the whole.
 const FRAME: u64 = 24;
 
@@ -47,7 +50,8 @@ fn message(message: &Message) -> u64 {
         .iter()
         .map(|call| call.id.len() + call.name.len() + call.arguments.len())
         .sum();
-    AROUND + text(message.text.len() + message.reasoning.len() + message.name.len() + calls)
+    let images = IMAGE * message.images.len() as u64;
+    AROUND + text(message.text.len() + message.reasoning.len() + message.name.len() + calls) + images
 }
 
 fn text(bytes: usize) -> u64 {

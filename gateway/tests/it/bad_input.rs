@@ -38,8 +38,8 @@ async fn each_wrong_field_of_a_completion_is_named() {
             "messages[0].content[0].text",
         ),
         (
-            r#"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:"}}]}]}"#,
-            "messages[0].content[0].type",
+            r#"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x/y.png"}}]}]}"#,
+            "messages[0].content[0].image_url",
         ),
         (r#"{"messages":[{"role":"tool","content":"1"}]}"#, "messages[0].tool_call_id"),
         (r#"{"messages":[{"role":"user","content":"\ud800"}]}"#, ""),

@@ -29,7 +29,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use proto::v1::{Failure, Reason, ToolCall};
+use prost::Message as _;
+use proto::v1::{Failure, Image, Message, Reason, ToolCall};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -117,6 +118,21 @@ fn calls_to_text(calls: &[ToolCall]) -> Result<String, Fault> {
         })
         .collect();
     serde_json::to_string(&calls).map_err(|error| Fault::Unreadable(error.to_string()))
+}
+
+/// Pictures as the bytes of a message that has nothing else.
+fn images_to_bytes(images: &[Image]) -> Vec<u8> {
+    let message = Message {
+        images: images.to_vec(),
+        ..Message::default()
+    };
+    message.encode_to_vec()
+}
+
+/// Pictures from such bytes.
+fn images_from_bytes(bytes: &[u8]) -> Result<Vec<Image>, Fault> {
+    let message = Message::decode(bytes).map_err(|error| Fault::Unreadable(format!("images: {error}")))?;
+    Ok(message.images)
 }
 
 /// Function calls from JSON text.

@@ -11,7 +11,7 @@ pub(crate) use self::check::check;
 
 /// Choices for one input: each takes a slot.
 pub(crate) const MAX_CHOICES: u32 = 8;
-/// Bytes of all texts together: half of what a message of the mesh may take.
+/// Bytes of all texts and images together: half of what a message of the mesh may take.
 pub(crate) const MAX_TEXT_BYTES: usize = proto::MAX_DECODED_MESSAGE / 2;
 
 /// Fills in what the caller left open: the prompt becomes the last message unless it is raw, one choice is one choice, and the seed is fixed, so

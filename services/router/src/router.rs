@@ -16,6 +16,7 @@ mod embed;
 mod end;
 mod hand_over;
 mod leaving;
+mod model;
 mod place;
 mod recover;
 mod repeat;

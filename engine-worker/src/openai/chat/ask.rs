@@ -4,8 +4,12 @@
 //!
 //! Only what was asked is sent: a server need not know a field that nobody used.
 
-use proto::v1::{
-    ChatRequest, Failure, Message, Reason, ResponseFormat, Role, Sampling, Thinking, Tool, ToolChoice, ToolMode, response_format::Format,
+use proto::{
+    Piece,
+    v1::{
+        ChatRequest, Failure, Message, Reason, ResponseFormat, Role, Sampling, Thinking, Tool, ToolChoice, ToolMode,
+        response_format::Format,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -96,8 +100,7 @@ fn message(message: &Message) -> Value {
     };
     let mut body = Body::new();
     body.insert("role".into(), role.into());
-    let silent = message.text.is_empty() && !message.tool_calls.is_empty();
-    body.insert("content".into(), if silent { Value::Null } else { message.text.as_str().into() });
+    body.insert("content".into(), content(message));
     if !message.tool_calls.is_empty() {
         let call = |call: &proto::v1::ToolCall| json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}});
         body.insert("tool_calls".into(), message.tool_calls.iter().map(call).collect());
@@ -108,6 +111,22 @@ fn message(message: &Message) -> Value {
         }
     }
     Value::Object(body)
+}
+
+/// What is said is a text; only with pictures is it a list of parts.
+fn content(message: &Message) -> Value {
+    if message.text.is_empty() && !message.tool_calls.is_empty() {
+        return Value::Null;
+    }
+    if message.images.is_empty() {
+        return message.text.as_str().into();
+    }
+    let part = |piece| match piece {
+        Piece::Text(text) => json!({"type": "text", "text": text}),
+        Piece::Image(image) if image.detail.is_empty() => json!({"type": "image_url", "image_url": {"url": image.data_uri()}}),
+        Piece::Image(image) => json!({"type": "image_url", "image_url": {"url": image.data_uri(), "detail": image.detail}}),
+    };
+    message.pieces().into_iter().map(part).collect()
 }
 
 fn add_sampling(body: &mut Body, sampling: &Sampling) {
@@ -190,7 +209,7 @@ fn tool_choice(choice: &ToolChoice) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{JsonSchema, ToolCall};
+    use proto::v1::{Image, JsonSchema, ToolCall};
 
     use super::*;
 
@@ -313,6 +332,34 @@ mod tests {
                 "tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}],
                 "tool_choice": {"type": "function", "function": {"name": "look"}},
             })
+        );
+    }
+
+    #[test]
+    fn what_a_user_shows_stands_where_it_was_shown() {
+        let image = |detail: &str, at| Image {
+            media_type: "image/png".to_owned(),
+            data: vec![255, 254],
+            detail: detail.to_owned(),
+            at,
+        };
+        let request = ChatRequest {
+            messages: vec![Message {
+                text: "this\nor that?".to_owned(),
+                images: vec![image("", 4), image("low", 13)],
+                ..Message::default()
+            }],
+            ..ChatRequest::default()
+        };
+        let url = "data:image/png;base64,//4=";
+        assert_eq!(
+            body(&request, "m").unwrap()["messages"][0]["content"],
+            json!([
+                {"type": "text", "text": "this"},
+                {"type": "image_url", "image_url": {"url": url}},
+                {"type": "text", "text": "or that?"},
+                {"type": "image_url", "image_url": {"url": url, "detail": "low"}},
+            ])
         );
     }
 

@@ -4,8 +4,12 @@
 //! Past thoughts are left out, since only their maker's signature makes them acceptable, and so is the seed; what else has no field
 //! is refused.
 
-use proto::v1::{
-    ChatRequest, Failure, Message, Reason, ResponseFormat, Role, Sampling, Thinking, Tool, ToolChoice, ToolMode, response_format::Format,
+use proto::{
+    Piece,
+    v1::{
+        ChatRequest, Failure, Message, Reason, ResponseFormat, Role, Sampling, Thinking, Tool, ToolChoice, ToolMode,
+        response_format::Format,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -71,7 +75,7 @@ fn conversation(request: &ChatRequest) -> Result<(String, Value), Failure> {
                 "user",
                 vec![json!({"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text})],
             ),
-            Role::Unspecified | Role::User => add(&mut turns, "user", text(&message.text)),
+            Role::Unspecified | Role::User => add(&mut turns, "user", blocks(message)),
             Role::Assistant => add(&mut turns, "assistant", assistant(message)?),
         }
     }
@@ -92,6 +96,18 @@ fn add(turns: &mut Vec<(&'static str, Vec<Value>)>, role: &'static str, blocks: 
 fn text(text: &str) -> Vec<Value> {
     let block = (!text.is_empty()).then(|| json!({"type": "text", "text": text}));
     block.into_iter().collect()
+}
+
+/// What a user says and shows. How closely to look cannot be told there.
+fn blocks(message: &Message) -> Vec<Value> {
+    let block = |piece| match piece {
+        Piece::Text(text) => json!({"type": "text", "text": text}),
+        Piece::Image(image) => {
+            let source = json!({"type": "base64", "media_type": image.media_type, "data": image.base64()});
+            json!({"type": "image", "source": source})
+        }
+    };
+    message.pieces().into_iter().map(block).collect()
 }
 
 fn assistant(message: &Message) -> Result<Vec<Value>, Failure> {

@@ -3,8 +3,12 @@
 //! Nothing is kept at the server (`store` is false): the whole conversation goes with each request. The seed is left out, for which there
 //! is no field; what else has none is refused.
 
-use proto::v1::{
-    ChatRequest, Failure, Message, Reason, ResponseFormat, Role, Sampling, Thinking, Tool, ToolChoice, ToolMode, response_format::Format,
+use proto::{
+    Piece,
+    v1::{
+        ChatRequest, Failure, Message, Reason, ResponseFormat, Role, Sampling, Thinking, Tool, ToolChoice, ToolMode,
+        response_format::Format,
+    },
 };
 use serde_json::{Map, Value, json};
 
@@ -107,11 +111,26 @@ fn add(message: &Message, items: &mut Vec<Value>) {
         }
     };
     if !message.text.is_empty() || message.tool_calls.is_empty() {
-        items.push(json!({"role": role, "content": message.text}));
+        items.push(json!({"role": role, "content": content(message)}));
     }
     for call in &message.tool_calls {
         items.push(json!({"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}));
     }
+}
+
+/// What is said is a text; only with pictures is it a list of parts. How closely to look must be said there.
+fn content(message: &Message) -> Value {
+    if message.images.is_empty() {
+        return message.text.as_str().into();
+    }
+    let part = |piece| match piece {
+        Piece::Text(text) => json!({"type": "input_text", "text": text}),
+        Piece::Image(image) => {
+            let detail = if image.detail.is_empty() { "auto" } else { &image.detail };
+            json!({"type": "input_image", "image_url": image.data_uri(), "detail": detail})
+        }
+    };
+    message.pieces().into_iter().map(part).collect()
 }
 
 fn format_of(format: &ResponseFormat) -> Option<Result<Value, Failure>> {

@@ -1,11 +1,14 @@
 //! The messages of a request, in OpenAI's shape: also what `POST /chat` and the WebSocket take.
 
-use proto::v1::{Failure, Message, Reason, Role, ToolCall};
+use proto::v1::{Message, Role, ToolCall};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::content::TextOr;
-use crate::failure::Refusal;
+use super::content::{TextOr, WordOr};
+use crate::{
+    door::said::{self, Said},
+    failure::Refusal,
+};
 
 /// The most messages: as many as the store's history holds.
 const MESSAGES: usize = 4096;
@@ -32,11 +35,22 @@ pub(crate) struct MessageIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = ChatPart)]
 pub(crate) struct Part {
-    /// `text`, `input_text`, `output_text` or `refusal`.
-    #[schema(pattern = "^(text|input_text|output_text|refusal)$")]
+    /// `text`, `input_text`, `output_text`, `refusal`, or a user's `image_url` or `input_image`.
+    #[schema(pattern = "^(text|input_text|output_text|refusal|image_url|input_image)$")]
     r#type: String,
     text: Option<String>,
     refusal: Option<String>,
+    image_url: Option<WordOr<ImageUrl>>,
+    detail: Option<String>,
+}
+
+/// An image.
+#[derive(Debug, Deserialize, ToSchema)]
+struct ImageUrl {
+    /// A `data:` URI with a PNG, JPEG, GIF or WebP in base64. No other address is read.
+    url: String,
+    /// `low`, `high` or `auto`.
+    detail: Option<String>,
 }
 
 /// A function call.
@@ -83,10 +97,10 @@ impl MessageIn {
             }
         };
         let tool_calls: Vec<ToolCall> = self.tool_calls.unwrap_or_default().into_iter().map(CallIn::into_call).collect();
-        let text = match self.content {
-            Some(TextOr::Text(text)) => text,
-            Some(TextOr::List(parts)) => text_of(&at, parts)?,
-            None if role == Role::Assistant => String::new(),
+        let (text, images) = match self.content {
+            Some(TextOr::Text(text)) => (text, Vec::new()),
+            Some(TextOr::List(parts)) => said(&at, role, parts)?.into_parts(),
+            None if role == Role::Assistant => Default::default(),
             None => return Err(Refusal::invalid(format!("{at}.content"), format!("{at}.content is missing"))),
         };
         if role == Role::Tool && self.tool_call_id.as_deref().unwrap_or_default().is_empty() {
@@ -103,35 +117,39 @@ impl MessageIn {
             tool_call_id: self.tool_call_id.unwrap_or_default(),
             name: self.name.unwrap_or_default(),
             reasoning: self.reasoning_content.unwrap_or_default(),
+            images,
         })
     }
 }
 
-/// The text of content parts, one line after the other.
-fn text_of(at: &str, parts: Vec<Part>) -> Result<String, Refusal> {
-    let mut texts = Vec::with_capacity(parts.len());
+/// What content parts say and show.
+fn said(at: &str, role: Role, parts: Vec<Part>) -> Result<Said, Refusal> {
+    let mut said = Said::default();
     for (index, part) in parts.into_iter().enumerate() {
         let param = format!("{at}.content[{index}]");
         match (part.r#type.as_str(), part.text, part.refusal) {
-            ("text" | "input_text" | "output_text", Some(text), _) | ("refusal", _, Some(text)) => texts.push(text),
+            ("text" | "input_text" | "output_text", Some(text), _) | ("refusal", _, Some(text)) => said.say(&text),
             ("text" | "input_text" | "output_text" | "refusal", ..) => {
                 return Err(Refusal::invalid(format!("{param}.text"), format!("{param}.text is missing")));
             }
-            ("image_url" | "input_image" | "image", ..) => {
-                let message = format!("{param}.type: only text can be read: no engine here sees images, and no address is ever fetched");
-                return Err(Failure {
-                    param: format!("{param}.type"),
-                    ..Failure::new(Reason::Unsupported, message)
-                }
-                .into());
+            ("image_url" | "input_image", ..) => {
+                said::shown_by_user(&param, role == Role::User)?;
+                let field = format!("{param}.image_url");
+                let (url, detail) = match part.image_url {
+                    Some(WordOr::Object(image)) => (image.url, image.detail),
+                    Some(WordOr::Word(url)) => (url, part.detail),
+                    None => return Err(Refusal::invalid(field.clone(), format!("{field} is missing"))),
+                };
+                let detail = said::detail(&format!("{field}.detail"), detail)?;
+                said.show(&field, &url, detail)?;
             }
             (other, ..) => {
-                let message = format!("{param}.type: only text can be read, got {other:?}");
+                let message = format!("{param}.type: expected text or image_url, got {other:?}");
                 return Err(Refusal::invalid(format!("{param}.type"), message));
             }
         }
     }
-    Ok(texts.join("\n"))
+    Ok(said)
 }
 
 impl CallIn {

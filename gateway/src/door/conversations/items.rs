@@ -4,7 +4,7 @@
 use proto::v1::{MessagePart, Role, StoredMessage, ToolCall};
 use serde_json::{Value, json};
 
-use crate::door::responses::item::role_word;
+use crate::door::responses::item::{parts, role_word};
 
 /// Between a conversation and the number of a message in it: no letter of a hexadecimal number.
 const AT: char = 's';
@@ -100,13 +100,8 @@ pub(super) fn of(conversation: &str, stored: StoredMessage) -> Vec<Value> {
     }
     let assistant = message.role() == Role::Assistant;
     if !assistant || !message.text.is_empty() {
-        let part = if assistant {
-            json!({"type": "output_text", "text": message.text, "annotations": [], "logprobs": []})
-        } else {
-            json!({"type": "input_text", "text": message.text})
-        };
-        let role = role_word(message.role());
-        items.push(json!({"id": format!("msg_{base}_0"), "type": "message", "status": status, "role": role, "content": [part]}));
+        let (role, content) = (role_word(message.role()), parts(message.role(), &message.text, &message.images));
+        items.push(json!({"id": format!("msg_{base}_0"), "type": "message", "status": status, "role": role, "content": content}));
     }
     for (number, call) in message
         .tool_calls

@@ -5,7 +5,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::{door::completions::TextOr, failure::Refusal};
+use crate::{
+    door::{
+        completions::TextOr,
+        said::{self, Said as Parts},
+    },
+    failure::Refusal,
+};
 
 /// A message.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -21,11 +27,13 @@ pub(super) struct Said {
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = ContentBlockIn)]
 pub(super) struct Block {
-    /// `text`, `thinking`, `redacted_thinking`, `tool_use` or `tool_result`.
-    #[schema(pattern = "^(text|thinking|redacted_thinking|tool_use|tool_result)$")]
+    /// `text`, `image`, `thinking`, `redacted_thinking`, `tool_use` or `tool_result`.
+    #[schema(pattern = "^(text|image|thinking|redacted_thinking|tool_use|tool_result)$")]
     r#type: String,
     text: Option<String>,
     thinking: Option<String>,
+    /// Of an `image`.
+    source: Option<Source>,
     /// Of a `tool_use`.
     id: Option<String>,
     /// Of a `tool_use`.
@@ -37,6 +45,37 @@ pub(super) struct Block {
     tool_use_id: Option<String>,
     /// Of a `tool_result`.
     content: Option<TextOr<Part>>,
+}
+
+/// Where an image is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ImageSource)]
+struct Source {
+    /// `base64`; no address is read but one that holds the image.
+    #[schema(pattern = "^(base64|url)$")]
+    r#type: String,
+    media_type: Option<String>,
+    data: Option<String>,
+    /// Of a `url`: a `data:` URI.
+    url: Option<String>,
+}
+
+impl Source {
+    fn show(self, at: &str, parts: &mut Parts) -> Result<(), Refusal> {
+        let at = format!("{at}.source");
+        match self.r#type.as_str() {
+            "base64" => {
+                let media_type = required(&at, "media_type", self.media_type)?;
+                let data = required(&at, "data", self.data)?;
+                parts.show_file((&format!("{at}.media_type"), &format!("{at}.data")), &media_type, &data, None)
+            }
+            "url" => parts.show(&format!("{at}.url"), &required(&at, "url", self.url)?, None),
+            other => {
+                let message = format!("{at}.type: expected base64, got {other:?}");
+                Err(Refusal::invalid(format!("{at}.type"), message))
+            }
+        }
+    }
 }
 
 /// A part of a tool's result.
@@ -73,12 +112,21 @@ impl Said {
             }
             TextOr::List(blocks) => blocks,
         };
-        let mut texts = Vec::new();
+        let mut parts = Parts::default();
+        let mut shown = false;
         let before = messages.len();
         for (index, block) in blocks.into_iter().enumerate() {
             let at = format!("{at}.content[{index}]");
             match block.r#type.as_str() {
-                "text" => texts.push(required(&at, "text", block.text)?),
+                "text" => {
+                    parts.say(&required(&at, "text", block.text)?);
+                    shown = true;
+                }
+                "image" => {
+                    said::shown_by_user(&at, role == Role::User)?;
+                    block.source.ok_or_else(|| missing(&at, "source"))?.show(&at, &mut parts)?;
+                    shown = true;
+                }
                 "thinking" if role == Role::Assistant => message.reasoning.push_str(&required(&at, "thinking", block.thinking)?),
                 "redacted_thinking" if role == Role::Assistant => {} // only its maker can read it
                 "tool_use" if role == Role::Assistant => message.tool_calls.push(ToolCall {
@@ -93,14 +141,15 @@ impl Said {
                     ..Message::default()
                 }),
                 other => {
-                    let message = format!("{at}.type: expected text, thinking, tool_use or tool_result as the role allows, got {other:?}");
+                    let message =
+                        format!("{at}.type: expected text, image, thinking, tool_use or tool_result as the role allows, got {other:?}");
                     return Err(Refusal::invalid(format!("{at}.type"), message));
                 }
             }
         }
-        let only_results = texts.is_empty() && messages.len() > before;
+        let only_results = !shown && messages.len() > before;
         if !only_results {
-            message.text = texts.join("\n");
+            (message.text, message.images) = parts.into_parts();
             messages.push(message);
         }
         Ok(())
@@ -108,7 +157,11 @@ impl Said {
 }
 
 fn required(at: &str, name: &str, value: Option<String>) -> Result<String, Refusal> {
-    value.ok_or_else(|| Refusal::invalid(format!("{at}.{name}"), format!("{at}.{name} is missing")))
+    value.ok_or_else(|| missing(at, name))
+}
+
+fn missing(at: &str, name: &str) -> Refusal {
+    Refusal::invalid(format!("{at}.{name}"), format!("{at}.{name} is missing"))
 }
 
 /// The text of blocks that can be nothing else.

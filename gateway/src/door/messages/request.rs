@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(with("messages", json!([])), "messages");
         assert_eq!(with("messages", json!([{"role": "tool", "content": "x"}])), "messages[0].role");
         let image = json!([{"role": "user", "content": [{"type": "image", "source": {}}]}]);
-        assert_eq!(with("messages", image), "messages[0].content[0].type");
+        assert_eq!(with("messages", image), "messages[0].content[0].source.type");
         assert_eq!(with("temperature", json!(1.5)), "temperature");
         assert_eq!(with("tool_choice", json!({"type": "tool"})), "tool_choice.name");
         assert_eq!(

@@ -6,7 +6,13 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::item::{Item, Kind};
-use crate::{door::completions::TextOr, failure::Refusal};
+use crate::{
+    door::{
+        completions::TextOr,
+        said::{self, Said},
+    },
+    failure::Refusal,
+};
 
 /// The most items of one request: as many as the store's history holds.
 pub(crate) const ITEMS: usize = 4096;
@@ -32,9 +38,14 @@ pub(crate) struct ItemIn {
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = ResponseItemPart)]
 pub(crate) struct PartIn {
+    /// `input_text`, `output_text`, `summary_text`, `reasoning_text`, `refusal`, or a user's `input_image`.
     r#type: String,
     text: Option<String>,
     refusal: Option<String>,
+    /// Of an `input_image`: a `data:` URI with a PNG, JPEG, GIF or WebP in base64. No other address is read.
+    image_url: Option<String>,
+    /// Of an `input_image`: `low`, `high` or `auto`.
+    detail: Option<String>,
 }
 
 impl ItemIn {
@@ -47,9 +58,11 @@ impl ItemIn {
             None | Some("message") => {
                 let role = role(at, self.role.as_deref())?;
                 let content = self.content.ok_or_else(|| missing(at, "content"))?;
+                let (text, images) = said(&format!("{at}.content"), role, content)?.into_parts();
                 Kind::Said {
                     role,
-                    text: joined(&format!("{at}.content"), content)?,
+                    text,
+                    images,
                     phase: self.phase,
                 }
             }
@@ -105,29 +118,44 @@ fn role(at: &str, given: Option<&str>) -> Result<Role, Refusal> {
     }
 }
 
-/// The text of parts, one line after the other.
+/// The text of parts that show nothing, one line after the other.
 fn joined(at: &str, content: TextOr<PartIn>) -> Result<String, Refusal> {
+    let said = said(at, Role::Tool, content)?;
+    Ok(said.into_parts().0)
+}
+
+/// What parts say and show.
+fn said(at: &str, role: Role, content: TextOr<PartIn>) -> Result<Said, Refusal> {
+    let mut said = Said::default();
     let parts = match content {
-        TextOr::Text(text) => return Ok(text),
+        TextOr::Text(text) => {
+            said.say(&text);
+            return Ok(said);
+        }
         TextOr::List(parts) => parts,
     };
-    let mut texts = Vec::with_capacity(parts.len());
     for (index, part) in parts.into_iter().enumerate() {
         let at = format!("{at}[{index}]");
         match (part.r#type.as_str(), part.text, part.refusal) {
             ("input_text" | "output_text" | "text" | "summary_text" | "reasoning_text", Some(text), _) | ("refusal", _, Some(text)) => {
-                texts.push(text);
+                said.say(&text);
             }
             ("input_text" | "output_text" | "text" | "summary_text" | "reasoning_text", ..) => return Err(missing(&at, "text")),
             ("refusal", ..) => return Err(missing(&at, "refusal")),
+            ("input_image", ..) => {
+                said::shown_by_user(&at, role == Role::User)?;
+                let detail = said::detail(&format!("{at}.detail"), part.detail)?;
+                let url = part.image_url.ok_or_else(|| missing(&at, "image_url"))?;
+                said.show(&format!("{at}.image_url"), &url, detail)?;
+            }
             (other, ..) => {
                 let param = format!("{at}.type");
-                let message = format!("{param}: only text can be read, got {other:?}");
+                let message = format!("{param}: expected input_text or input_image, got {other:?}");
                 return Err(Refusal::invalid(param, message));
             }
         }
     }
-    Ok(texts.join("\n"))
+    Ok(said)
 }
 
 fn missing(at: &str, name: &str) -> Refusal {
@@ -209,6 +237,8 @@ mod tests {
             {"type": "reasoning", "summary": [{"type": "summary_text", "text": "s"}]},
             {"type": "function_call", "id": "fc_mine", "call_id": "c1", "name": "look", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "c1", "output": "21"},
+            {"role": "user", "content": [{"type": "input_text", "text": "this"}, {"type": "input_image", "image_url": "data:image/png;base64,AAAA"},
+                {"type": "input_text", "text": "or that?"}, {"type": "input_image", "image_url": "data:image/gif;base64,BBBB", "detail": "low"}]},
         ]);
         let named = |item: Item, number| item.named("x", number).object();
         let shown: Vec<Value> = items(given)
@@ -218,7 +248,10 @@ mod tests {
             .map(|(n, item)| named(item, n))
             .collect();
         let ids: Vec<_> = shown.iter().map(|item| item["id"].as_str().unwrap()).collect();
-        assert_eq!(ids, ["msg_x_0", "msg_x_1", "rs_x_2", "fc_mine", "fco_x_4"]);
+        assert_eq!(ids, ["msg_x_0", "msg_x_1", "rs_x_2", "fc_mine", "fco_x_4", "msg_x_5"]);
+        let parts: Vec<_> = shown[5]["content"].as_array().unwrap().iter().map(|part| &part["type"]).collect();
+        assert_eq!(parts, ["input_text", "input_image", "input_text", "input_image"]);
+        assert_eq!(shown[5]["content"][3]["detail"], "low");
         let again: Vec<Value> = items(shown.clone().into())
             .unwrap()
             .into_iter()
@@ -234,8 +267,15 @@ mod tests {
         assert_eq!(param(json!({"content": "x"})), "input[0].role");
         assert_eq!(param(json!({"role": "tool", "content": "x"})), "input[0].role");
         assert_eq!(param(json!({"role": "user"})), "input[0].content");
-        let image = json!({"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]});
-        assert_eq!(param(image), "input[0].content[0].type");
+        let image = |role: &str, part: Value| param(json!({"role": role, "content": [part]}));
+        let address = json!({"type": "input_image", "image_url": "https://example.org/a.png"});
+        assert_eq!(image("user", address), "input[0].content[0].image_url");
+        assert_eq!(
+            image("user", json!({"type": "input_image", "file_id": "f"})),
+            "input[0].content[0].image_url"
+        );
+        let shown = json!({"type": "input_image", "image_url": "data:image/png;base64,AAAA"});
+        assert_eq!(image("assistant", shown), "input[0].content[0]");
         assert_eq!(
             param(json!({"type": "function_call", "call_id": "c", "arguments": ""})),
             "input[0].name"

@@ -1,7 +1,10 @@
 //! One item: what is said, what was called, what came of it, what was thought. It is shown as an object with an id, and is a part of a
 //! message of the mesh. [`super::input`] reads them.
 
-use proto::v1::{Message, Role, ToolCall};
+use proto::{
+    Piece,
+    v1::{Image, Message, Role, ToolCall},
+};
 use serde_json::{Value, json};
 
 /// An item that can be read.
@@ -14,10 +17,21 @@ pub(crate) struct Item {
 /// What it is.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
-    Said { role: Role, text: String, phase: Option<String> },
+    Said {
+        role: Role,
+        text: String,
+        images: Vec<Image>,
+        phase: Option<String>,
+    },
     Called(ToolCall),
-    Result { call_id: String, output: String },
-    Thought { text: String, summarised: bool },
+    Result {
+        call_id: String,
+        output: String,
+    },
+    Thought {
+        text: String,
+        summarised: bool,
+    },
     Reference(String),
 }
 
@@ -29,6 +43,7 @@ impl Item {
             kind: Kind::Said {
                 role: Role::User,
                 text,
+                images: Vec::new(),
                 phase: None,
             },
         }
@@ -58,13 +73,9 @@ impl Item {
     pub(crate) fn object(&self) -> Value {
         let id = &self.id;
         match &self.kind {
-            Kind::Said { role, text, phase } => {
-                let part = match role {
-                    Role::Assistant => json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []}),
-                    _ => json!({"type": "input_text", "text": text}),
-                };
+            Kind::Said { role, text, images, phase } => {
                 let mut object = json!({
-                    "id": id, "type": "message", "status": "completed", "role": role_word(*role), "content": [part],
+                    "id": id, "type": "message", "status": "completed", "role": role_word(*role), "content": parts(*role, text, images),
                 });
                 if let Some(phase) = phase {
                     object["phase"] = phase.as_str().into();
@@ -96,7 +107,7 @@ impl Item {
     /// Adds it to what was said. What a model did in one go is one message: it thought, spoke and called.
     pub(crate) fn say(self, messages: &mut Vec<Message>) {
         match self.kind {
-            Kind::Said { role, text, .. } => {
+            Kind::Said { role, text, images, .. } => {
                 let open = messages
                     .last_mut()
                     .filter(|last| role == Role::Assistant && last.role() == role && last.text.is_empty() && last.tool_calls.is_empty());
@@ -105,6 +116,7 @@ impl Item {
                     None => messages.push(Message {
                         role: role.into(),
                         text,
+                        images,
                         ..Message::default()
                     }),
                 }
@@ -130,6 +142,24 @@ impl Item {
             Kind::Reference(_) => {}
         }
     }
+}
+
+/// The parts of a message, as they are shown.
+pub(crate) fn parts(role: Role, text: &str, images: &[Image]) -> Vec<Value> {
+    if role == Role::Assistant {
+        return vec![json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})];
+    }
+    if images.is_empty() {
+        return vec![json!({"type": "input_text", "text": text})];
+    }
+    let part = |piece| match piece {
+        Piece::Text(text) => json!({"type": "input_text", "text": text}),
+        Piece::Image(image) => {
+            let detail = if image.detail.is_empty() { "auto" } else { &image.detail };
+            json!({"type": "input_image", "image_url": image.data_uri(), "detail": detail})
+        }
+    };
+    proto::pieces(text, images).into_iter().map(part).collect()
 }
 
 fn assistant() -> Message {

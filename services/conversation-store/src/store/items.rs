@@ -6,7 +6,7 @@ use proto::v1::{
 };
 
 use super::{
-    Store, calls_to_text,
+    Store, calls_to_text, images_to_bytes,
     messages::{self, NewMessages, cursor, stored},
     no_conversation, now_ms,
 };
@@ -118,7 +118,8 @@ async fn read(session: &mut dyn Session, scope: &Scope, conversation: &str, whic
     let row = session
         .row(
             "SELECT m.seq, m.created_ms, m.stream_id, COALESCE(a.state, ''), COALESCE(a.finish_reason, ''), m.role,
-                COALESCE(a.text, m.text), COALESCE(a.reasoning, m.reasoning), COALESCE(a.tool_calls, m.tool_calls), m.tool_call_id, m.name
+                COALESCE(a.text, m.text), COALESCE(a.reasoning, m.reasoning), COALESCE(a.tool_calls, m.tool_calls), m.tool_call_id, m.name,
+                m.images
             FROM messages m
             LEFT JOIN answers a ON m.is_answer = 1 AND a.tenant_id = m.tenant_id AND a.user_id = m.user_id AND a.stream_id = m.stream_id
             WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.conversation_id = $3
@@ -134,15 +135,18 @@ fn without(mut message: Message, request: &DeleteMessageRequest) -> Option<Messa
     match request.part() {
         MessagePart::Unspecified => return None,
         MessagePart::Reasoning => message.reasoning.clear(),
-        MessagePart::Text => message.text.clear(),
+        MessagePart::Text => {
+            message.text.clear();
+            message.images.clear(); // they stand in the text
+        }
         MessagePart::ToolCall => {
             if let Some(call) = message.tool_calls.get_mut(request.tool_call as usize) {
                 *call = ToolCall::default();
             }
         }
     }
-    let empty =
-        message.text.is_empty() && message.reasoning.is_empty() && message.tool_calls.iter().all(|call| *call == ToolCall::default());
+    let silent = message.text.is_empty() && message.images.is_empty();
+    let empty = silent && message.reasoning.is_empty() && message.tool_calls.iter().all(|call| *call == ToolCall::default());
     (!empty).then_some(message)
 }
 
@@ -164,9 +168,10 @@ async fn write_answer(session: &mut dyn Session, scope: &Scope, stream_id: &str,
 
 async fn write(session: &mut dyn Session, scope: &Scope, at: (&str, i64), message: &Message) -> Result<(), Fault> {
     let calls = calls_to_text(&message.tool_calls)?;
+    let images = images_to_bytes(&message.images);
     session
         .run(
-            "UPDATE messages SET text = $5, reasoning = $6, tool_calls = $7
+            "UPDATE messages SET text = $5, reasoning = $6, tool_calls = $7, images = $8
             WHERE tenant_id = $1 AND user_id = $2 AND conversation_id = $3 AND seq = $4",
             scope.params([
                 at.0.into(),
@@ -174,6 +179,7 @@ async fn write(session: &mut dyn Session, scope: &Scope, at: (&str, i64), messag
                 (&message.text).into(),
                 (&message.reasoning).into(),
                 (&calls).into(),
+                images.as_slice().into(),
             ]),
         )
         .await?;

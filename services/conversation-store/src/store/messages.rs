@@ -3,7 +3,7 @@
 
 use proto::v1::{Failure, Message, Role, StoredMessage, ToolCall};
 
-use super::{Store, calls_from_text};
+use super::{Store, calls_from_text, images_from_bytes, images_to_bytes};
 use crate::{
     check,
     database::{Row, Session},
@@ -37,11 +37,11 @@ pub(super) fn cursor(conversation: &str, after_id: &str) -> Result<i64, Failure>
 macro_rules! page {
     ($beyond:literal, $order:literal) => {
         concat!(
-            "SELECT seq, created_ms, stream_id, state, finish_reason, role, text, reasoning, tool_calls, tool_call_id, name
+            "SELECT seq, created_ms, stream_id, state, finish_reason, role, text, reasoning, tool_calls, tool_call_id, name, images
             FROM (
                 SELECT page.*, ROW_NUMBER() OVER (ORDER BY seq ",
             $order,
-            ") AS place, CAST(SUM(octet_length(text) + octet_length(reasoning) + octet_length(tool_calls))
+            ") AS place, CAST(SUM(octet_length(text) + octet_length(reasoning) + octet_length(tool_calls) + octet_length(images))
                     OVER (ORDER BY seq ",
             $order,
             ") AS BIGINT) AS bytes
@@ -49,7 +49,7 @@ macro_rules! page {
                     SELECT m.seq, m.created_ms, m.stream_id, COALESCE(a.state, '') AS state,
                         COALESCE(a.finish_reason, '') AS finish_reason, m.role,
                         COALESCE(a.text, m.text) AS text, COALESCE(a.reasoning, m.reasoning) AS reasoning,
-                        COALESCE(a.tool_calls, m.tool_calls) AS tool_calls, m.tool_call_id, m.name
+                        COALESCE(a.tool_calls, m.tool_calls) AS tool_calls, m.tool_call_id, m.name, m.images
                     FROM messages m
                     LEFT JOIN answers a ON m.is_answer = 1 AND a.tenant_id = m.tenant_id AND a.user_id = m.user_id
                         AND a.stream_id = m.stream_id
@@ -119,13 +119,13 @@ impl Store {
 pub(super) async fn history(session: &mut dyn Session, scope: &Scope, conversation: &str, before: i64) -> Result<Vec<Message>, Fault> {
     let rows = session
         .rows(
-            "SELECT role, text, reasoning, tool_calls, tool_call_id, name
+            "SELECT role, text, reasoning, tool_calls, tool_call_id, name, images
             FROM (
-                SELECT page.*, CAST(SUM(octet_length(text) + octet_length(reasoning) + octet_length(tool_calls))
+                SELECT page.*, CAST(SUM(octet_length(text) + octet_length(reasoning) + octet_length(tool_calls) + octet_length(images))
                     OVER (ORDER BY seq DESC) AS BIGINT) AS bytes
                 FROM (
                     SELECT m.seq, m.role, COALESCE(a.text, m.text) AS text, COALESCE(a.reasoning, m.reasoning) AS reasoning,
-                        COALESCE(a.tool_calls, m.tool_calls) AS tool_calls, m.tool_call_id, m.name
+                        COALESCE(a.tool_calls, m.tool_calls) AS tool_calls, m.tool_call_id, m.name, m.images
                     FROM messages m
                     LEFT JOIN answers a ON m.is_answer = 1 AND a.tenant_id = m.tenant_id AND a.user_id = m.user_id
                         AND a.stream_id = m.stream_id
@@ -158,6 +158,7 @@ pub(super) async fn insert(session: &mut dyn Session, scope: &Scope, turn: NewMe
     let mut seq = turn.first;
     for message in turn.messages {
         let calls = super::calls_to_text(&message.tool_calls)?;
+        let images = images_to_bytes(&message.images);
         let (text, reasoning) = (check::storable(&message.text), check::storable(&message.reasoning));
         // What the sender left open is the user's.
         let role = if message.role() == Role::Unspecified {
@@ -168,8 +169,8 @@ pub(super) async fn insert(session: &mut dyn Session, scope: &Scope, turn: NewMe
         session
             .run(
                 "INSERT INTO messages (tenant_id, user_id, conversation_id, seq, created_ms, stream_id, is_answer, role, text, reasoning,
-                    tool_calls, tool_call_id, name)
-                VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, $10, $11, $12)",
+                    tool_calls, tool_call_id, name, images)
+                VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, $10, $11, $12, $13)",
                 scope.params([
                     turn.conversation.into(),
                     seq.into(),
@@ -181,6 +182,7 @@ pub(super) async fn insert(session: &mut dyn Session, scope: &Scope, turn: NewMe
                     (&calls).into(),
                     (&message.tool_call_id).into(),
                     (&message.name).into(),
+                    images.as_slice().into(),
                 ]),
             )
             .await?;
@@ -236,7 +238,7 @@ pub(super) fn stored(conversation: &str, row: &Row) -> Result<(i64, StoredMessag
     Ok((seq, stored))
 }
 
-/// The six columns of a message, from `first` on.
+/// The seven columns of a message, from `first` on.
 fn message(row: &Row, first: usize) -> Result<Message, Fault> {
     Ok(Message {
         role: i32::try_from(row.int(first)?).unwrap_or_default(),
@@ -245,6 +247,7 @@ fn message(row: &Row, first: usize) -> Result<Message, Fault> {
         tool_calls: calls_from_text(&row.text(first + 3)?)?,
         tool_call_id: row.text(first + 4)?,
         name: row.text(first + 5)?,
+        images: images_from_bytes(&row.blob(first + 6)?)?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Opening turns: once per answer, whole, and with the right history.
 
-use proto::v1::{CheckpointRequest, Message, Reason, Role, ToolCall};
+use proto::v1::{CheckpointRequest, Image, Message, Reason, Role, ToolCall};
 
 use crate::stage::{Stage, ann, at_once, begin, conversation, failure, finish, finished, messages, says, texts, turn};
 
@@ -171,8 +171,18 @@ async fn a_message_comes_back_as_it_was(stage: Stage) {
         name: "weather".to_owned(),
         ..Message::default()
     };
+    let image = |media_type: &str, at| Image {
+        media_type: media_type.to_owned(),
+        data: vec![0, 255, 7],
+        detail: "low".to_owned(),
+        at,
+    };
+    let picture = Message {
+        images: vec![image("image/png", 0), image("image/gif", 4)],
+        ..says(Role::User, "look")
+    };
     let mut first = turn(&id, "a", "");
-    first.messages = vec![says(Role::System, "be brief"), call.clone(), result.clone()];
+    first.messages = vec![says(Role::System, "be brief"), call.clone(), result.clone(), picture.clone()];
     client.begin_turn(first.clone()).await.unwrap();
     let mut done = finished(&id, "a", "");
     done.message = Some(call.clone());
@@ -180,5 +190,6 @@ async fn a_message_comes_back_as_it_was(stage: Stage) {
     let history = client.begin_turn(turn(&id, "b", "nul\0")).await.unwrap().into_inner().history;
     assert_eq!(history, [first.messages, vec![call]].concat());
     // PostgreSQL has no place for U+0000, so neither database keeps it.
-    assert_eq!(texts(&mut client, &id).await[4], "nul\u{fffd}");
+    assert_eq!(texts(&mut client, &id).await[5], "nul\u{fffd}");
+    assert_eq!(messages(&mut client, &id).await[3].message, Some(picture));
 }

@@ -1,5 +1,6 @@
 //! What a request must be: the first field that is wrong is named. Changes nothing.
 
+mod images;
 mod sampling;
 
 use proto::v1::{ChatRequest, Failure, ResponseFormat, Role, ToolMode, response_format::Format};
@@ -24,6 +25,7 @@ const MAX_PROMPT_TOKENS: usize = 1 << 20;
 pub(crate) fn check(request: &ChatRequest) -> Result<(), Failure> {
     names(request)?;
     messages(request)?;
+    images::check(request)?;
     within("n", u64::from(request.n), 0, u64::from(MAX_CHOICES))?;
     if request.max_tokens == Some(0) {
         return Err(Failure::invalid("max_tokens", "max_tokens must be at least 1"));
@@ -110,12 +112,15 @@ fn messages(request: &ChatRequest) -> Result<(), Failure> {
     let bytes: usize = request
         .messages
         .iter()
-        .map(|message| message.text.len() + message.reasoning.len())
+        .map(|message| {
+            let images: usize = message.images.iter().map(|image| image.data.len()).sum();
+            message.text.len() + message.reasoning.len() + images
+        })
         .sum();
     if bytes + request.prompt.len() + request.instructions.len() > MAX_TEXT_BYTES {
         return Err(Failure::invalid(
             "messages",
-            format!("the messages have more than {MAX_TEXT_BYTES} bytes of text"),
+            format!("the messages have more than {MAX_TEXT_BYTES} bytes of text and images"),
         ));
     }
     for (index, message) in request.messages.iter().enumerate() {

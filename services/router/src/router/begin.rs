@@ -33,7 +33,7 @@ impl Router {
         if self.drain.is_draining() {
             return Err(Failure::new(Reason::Draining, "this router is stopping"));
         }
-        let model = self.workers.resolve(&request.model, |model| model.chat)?;
+        let model = self.model_for(&request)?;
         let id = uuid::Uuid::now_v7();
         request::complete(&mut request, seed(id));
         if request.stream_id.is_empty() {

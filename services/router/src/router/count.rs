@@ -22,7 +22,7 @@ impl Router {
         if self.drain.is_draining() {
             return Err(Failure::new(Reason::Draining, "this router is stopping"));
         }
-        let model = self.workers.resolve(&chat.model, |model| model.chat)?;
+        let model = self.model_for(&chat)?;
         model.as_ref().clone_into(&mut chat.model);
         let unavailable = || Failure::new(Reason::Unavailable, format!("no worker that serves the model {model:?} is ready"));
         let worker = self.workers.least_loaded(|one| one.chat && *one.id == *model);

@@ -38,7 +38,7 @@ impl Router {
     /// It cannot be served now, another router is about to begin it, or it has ended and is not kept any more.
     async fn claim_beginning(&self, request: &ChatRequest) -> Result<u32, Failure> {
         let Some(store) = &self.store else { return Ok(FIRST_EPOCH) };
-        self.workers.resolve(&request.model, |model| model.chat)?; // what is refused anyway must not keep others from it
+        self.model_for(request)?; // what is refused anyway must not keep others from it
         if let Ok(known) = store.get_answer(&request.stream_id, request.principal.as_ref()).await
             && matches!(known.state.as_str(), "finished" | "cancelled")
         {

@@ -197,7 +197,8 @@ impl Router {
 fn before(mut history: Vec<Message>, new: Vec<Message>) -> Vec<Message> {
     let size = |message: &Message| {
         let calls: usize = message.tool_calls.iter().map(|call| call.arguments.len()).sum();
-        message.text.len() + message.reasoning.len() + calls
+        let images: usize = message.images.iter().map(|image| image.data.len()).sum();
+        message.text.len() + message.reasoning.len() + calls + images
     };
     let mut bytes: usize = history.iter().chain(&new).map(size).sum();
     let out = history.iter().take_while(|message| {

@@ -146,7 +146,7 @@ async fn litellm_speaks_both_apis() {
 #[ignore = "`make clients` runs it: its packages take minutes to install"]
 async fn llm_comply_finds_only_what_is_explained_here() {
     let mesh = AllInOne::scripted().await;
-    // No engine here has eyes, and an image is refused by name. A missing model is the first one: the README's curl needs none. Of
+    // The scripted model has no eyes, and says so. A missing model is the first one: the README's curl needs none. Of
     // the Responses API there is no compaction here, so its two tests are not asked for.
     let responses = "basic-response,system-prompt,multi-turn,tool-calling,streaming-response,streaming-usage,image-input,assistant-phase,\
                      response-output-phase-schema,error-handling";

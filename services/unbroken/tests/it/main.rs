@@ -9,6 +9,7 @@ mod cluster;
 mod deaths;
 mod doors;
 mod identity;
+mod images;
 mod isolation;
 #[path = "../../../conversation-store/tests/it/postgres.rs"]
 #[allow(dead_code, reason = "the store's own tests use all of it")]

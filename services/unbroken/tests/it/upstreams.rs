@@ -20,28 +20,34 @@ use crate::{
 };
 
 /// What an upstream streams: to a question after the weather, to one that asks for trouble, and to all others.
-struct Says {
+pub(crate) struct Says {
     text: &'static str,
     tools: &'static str,
     fails: &'static str,
 }
 
-const RESPONSES: Says = Says {
+pub(crate) const RESPONSES: Says = Says {
     text: include_str!("../../../../engine-worker/transcripts/responses_text.sse"),
     tools: include_str!("../../../../engine-worker/transcripts/responses_tools.sse"),
     fails: include_str!("../../../../engine-worker/transcripts/responses_failed.sse"),
 };
-const MESSAGES: Says = Says {
+pub(crate) const MESSAGES: Says = Says {
     text: include_str!("../../../../engine-worker/transcripts/messages_text.sse"),
     tools: include_str!("../../../../engine-worker/transcripts/messages_tools.sse"),
     fails: include_str!("../../../../engine-worker/transcripts/messages_overloaded.sse"),
 };
 
+pub(crate) const CHAT: Says = Says {
+    text: include_str!("../../../../engine-worker/transcripts/chat_text.sse"),
+    tools: include_str!("../../../../engine-worker/transcripts/chat_tools.sse"),
+    fails: include_str!("../../../../engine-worker/transcripts/chat_odd.sse"),
+};
+
 /// The paths and bodies that an upstream was asked with.
-type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+pub(crate) type Asked = Arc<Mutex<Vec<(String, Value)>>>;
 
 /// A server that speaks one dialect. It ends with the test's runtime.
-async fn upstream(says: &'static Says) -> (String, Asked) {
+pub(crate) async fn upstream(says: &'static Says) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let asked = Asked::default();
