@@ -31,7 +31,7 @@ tests:
 
 clients: ## Tries the SDKs and frameworks that people have (LangChain, LlamaIndex, litellm, Vercel's AI SDK, …)
 	@.ci/setup clients
-	cargo test --locked --package unbroken --test it -- --ignored clients::
+	cargo test --locked --workspace --test it -- --ignored clients::
 
 check: ## Format, lints, docs, the contract, licences
 	@.ci/setup check
@@ -53,7 +53,7 @@ bench: ## Measures the mesh beside nginx
 
 .PHONY: benches
 benches:
-	cargo build --profile dist --locked --workspace $(foreach name,gateway router worker store,--bin unbroken-$(name)) --bin bench
+	cargo build --profile dist --locked --workspace $(foreach name,gateway router worker store,--bin unbroken-$(name)) --bin unbroken --bin bench
 	cargo bench --profile dist --locked --workspace --bench decode >target/bench-llama.jsonl
 	target/dist/bench --llama target/bench-llama.jsonl $(ARGS)
 

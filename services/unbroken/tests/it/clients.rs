@@ -153,7 +153,7 @@ async fn llm_comply_finds_only_what_is_explained_here() {
     let explained = [
         ("openai-chat", "", BTreeSet::from(["chat-image-input", "chat-error-handling"])),
         ("anthropic", "", BTreeSet::from(["anth-image-input"])),
-        ("open-responses", responses, BTreeSet::from(["image-input"])),
+        ("open-responses", responses, BTreeSet::from(["image-input", "error-handling"])),
     ];
     for (format, only, explained) in explained {
         let output = Command::new(installed("venv/bin/llm-comply"))
