@@ -2,3 +2,4 @@
 
 pub(super) mod ask;
 pub(super) mod chunk;
+mod conversation;

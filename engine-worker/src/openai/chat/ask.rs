@@ -4,15 +4,10 @@
 //!
 //! Only what was asked is sent: a server need not know a field that nobody used.
 
-use proto::{
-    Piece,
-    v1::{
-        ChatRequest, Failure, Message, Reason, ResponseFormat, Role, Sampling, Thinking, Tool, ToolChoice, ToolMode,
-        response_format::Format,
-    },
-};
+use proto::v1::{ChatRequest, Failure, Reason, ResponseFormat, Sampling, Thinking, Tool, ToolChoice, ToolMode, response_format::Format};
 use serde_json::{Map, Value, json};
 
+use super::conversation::messages;
 use crate::openai::dialect::{decimal, json_text};
 
 type Body = Map<String, Value>;
@@ -80,53 +75,6 @@ fn add_thinking(body: &mut Body, thinking: &Thinking) {
     if !thinking.effort.is_empty() {
         body.insert("reasoning_effort".into(), thinking.effort.as_str().into());
     }
-}
-
-fn messages(request: &ChatRequest) -> Value {
-    let mut all: Vec<Value> = request.messages.iter().map(message).collect();
-    if !request.prompt.is_empty() {
-        all.push(json!({"role": "user", "content": request.prompt}));
-    }
-    all.into()
-}
-
-fn message(message: &Message) -> Value {
-    let role = match message.role() {
-        Role::System => "system",
-        Role::Unspecified | Role::User => "user",
-        Role::Assistant => "assistant",
-        Role::Tool => "tool",
-        Role::Developer => "developer",
-    };
-    let mut body = Body::new();
-    body.insert("role".into(), role.into());
-    body.insert("content".into(), content(message));
-    if !message.tool_calls.is_empty() {
-        let call = |call: &proto::v1::ToolCall| json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}});
-        body.insert("tool_calls".into(), message.tool_calls.iter().map(call).collect());
-    }
-    for (key, text) in [("tool_call_id", &message.tool_call_id), ("name", &message.name)] {
-        if !text.is_empty() {
-            body.insert(key.into(), text.as_str().into());
-        }
-    }
-    Value::Object(body)
-}
-
-/// What is said is a text; only with pictures is it a list of parts.
-fn content(message: &Message) -> Value {
-    if message.text.is_empty() && !message.tool_calls.is_empty() {
-        return Value::Null;
-    }
-    if message.images.is_empty() {
-        return message.text.as_str().into();
-    }
-    let part = |piece| match piece {
-        Piece::Text(text) => json!({"type": "text", "text": text}),
-        Piece::Image(image) if image.detail.is_empty() => json!({"type": "image_url", "image_url": {"url": image.data_uri()}}),
-        Piece::Image(image) => json!({"type": "image_url", "image_url": {"url": image.data_uri(), "detail": image.detail}}),
-    };
-    message.pieces().into_iter().map(part).collect()
 }
 
 fn add_sampling(body: &mut Body, sampling: &Sampling) {
@@ -209,7 +157,7 @@ fn tool_choice(choice: &ToolChoice) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Image, JsonSchema, ToolCall};
+    use proto::v1::{JsonSchema, Message, Role, ToolCall};
 
     use super::*;
 
@@ -332,34 +280,6 @@ mod tests {
                 "tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}],
                 "tool_choice": {"type": "function", "function": {"name": "look"}},
             })
-        );
-    }
-
-    #[test]
-    fn what_a_user_shows_stands_where_it_was_shown() {
-        let image = |detail: &str, at| Image {
-            media_type: "image/png".to_owned(),
-            data: vec![255, 254],
-            detail: detail.to_owned(),
-            at,
-        };
-        let request = ChatRequest {
-            messages: vec![Message {
-                text: "this\nor that?".to_owned(),
-                images: vec![image("", 4), image("low", 13)],
-                ..Message::default()
-            }],
-            ..ChatRequest::default()
-        };
-        let url = "data:image/png;base64,//4=";
-        assert_eq!(
-            body(&request, "m").unwrap()["messages"][0]["content"],
-            json!([
-                {"type": "text", "text": "this"},
-                {"type": "image_url", "image_url": {"url": url}},
-                {"type": "text", "text": "or that?"},
-                {"type": "image_url", "image_url": {"url": url, "detail": "low"}},
-            ])
         );
     }
 

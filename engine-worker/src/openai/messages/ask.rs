@@ -1,18 +1,11 @@
 //! A request of the mesh as the body of `POST /messages` (<https://platform.claude.com/docs/en/api/messages>). Pure.
 //!
-//! Turns alternate there: neighbours of one role become one turn, and results of tools are the user's. All instructions go into `system`.
-//! Past thoughts are left out, since only their maker's signature makes them acceptable, and so is the seed; what else has no field
-//! is refused.
+//! The seed is left out, for which there is no field; what else has none is refused.
 
-use proto::{
-    Piece,
-    v1::{
-        ChatRequest, Failure, Message, Reason, ResponseFormat, Role, Sampling, Thinking, Tool, ToolChoice, ToolMode,
-        response_format::Format,
-    },
-};
+use proto::v1::{ChatRequest, Failure, Reason, ResponseFormat, Sampling, Thinking, Tool, ToolChoice, ToolMode, response_format::Format};
 use serde_json::{Map, Value, json};
 
+use super::conversation::conversation;
 use crate::openai::dialect::{bites, decimal, json_text, no_words};
 
 type Body = Map<String, Value>;
@@ -62,65 +55,6 @@ pub(in crate::openai) fn body(request: &ChatRequest, model: &str, most: u32) -> 
         }
     }
     Ok(Value::Object(body))
-}
-
-/// The instructions, and the turns.
-fn conversation(request: &ChatRequest) -> Result<(String, Value), Failure> {
-    let (mut system, mut turns) = (Vec::new(), Vec::new());
-    for message in &request.messages {
-        match message.role() {
-            Role::System | Role::Developer => system.push(message.text.as_str()),
-            Role::Tool => add(
-                &mut turns,
-                "user",
-                vec![json!({"type": "tool_result", "tool_use_id": message.tool_call_id, "content": message.text})],
-            ),
-            Role::Unspecified | Role::User => add(&mut turns, "user", blocks(message)),
-            Role::Assistant => add(&mut turns, "assistant", assistant(message)?),
-        }
-    }
-    add(&mut turns, "user", text(&request.prompt));
-    let turns = turns.into_iter().map(|(role, blocks)| json!({"role": role, "content": blocks}));
-    Ok((system.join("\n\n"), turns.collect()))
-}
-
-fn add(turns: &mut Vec<(&'static str, Vec<Value>)>, role: &'static str, blocks: Vec<Value>) {
-    match turns.last_mut() {
-        _ if blocks.is_empty() => {}
-        Some((last, before)) if *last == role => before.extend(blocks),
-        _ => turns.push((role, blocks)),
-    }
-}
-
-/// An empty text is no block: the API refuses it.
-fn text(text: &str) -> Vec<Value> {
-    let block = (!text.is_empty()).then(|| json!({"type": "text", "text": text}));
-    block.into_iter().collect()
-}
-
-/// What a user says and shows. How closely to look cannot be told there.
-fn blocks(message: &Message) -> Vec<Value> {
-    let block = |piece| match piece {
-        Piece::Text(text) => json!({"type": "text", "text": text}),
-        Piece::Image(image) => {
-            let source = json!({"type": "base64", "media_type": image.media_type, "data": image.base64()});
-            json!({"type": "image", "source": source})
-        }
-    };
-    message.pieces().into_iter().map(block).collect()
-}
-
-fn assistant(message: &Message) -> Result<Vec<Value>, Failure> {
-    let mut blocks = text(&message.text);
-    for call in &message.tool_calls {
-        let input = if call.arguments.trim().is_empty() {
-            json!({})
-        } else {
-            json_text("messages", &call.arguments)?
-        };
-        blocks.push(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input}));
-    }
-    Ok(blocks)
 }
 
 /// Temperatures end at 1 there. A higher one is asked as 1, as Anthropic itself does for OpenAI's clients.
@@ -207,7 +141,7 @@ fn tool_choice(choice: Option<&ToolChoice>, one_at_a_time: bool) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{JsonObject, JsonSchema, ToolCall};
+    use proto::v1::{JsonObject, JsonSchema, Message, Role, ToolCall};
 
     use super::*;
 
