@@ -21,6 +21,10 @@ use tokio::{
 /// What begins each event, and what ends an answer.
 const EVENT: &[u8] = b"data: ";
 const DONE: &[u8] = b"data: [DONE]";
+/// What ends the body that it comes in.
+const END: &[u8] = b"\r\n0\r\n\r\n";
+/// More than the last event of an answer and what frames it.
+const TAIL: usize = 64;
 /// No answer takes longer.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -144,30 +148,43 @@ impl Connection {
         Ok(())
     }
 
-    /// Counts the events that come until the answer's end, those that came with its head too. Nothing is kept.
+    /// Counts the events that come until the answer's end, those that came with its head too. Nothing is kept but the last few bytes.
     async fn drain(&mut self, events: &AtomicU64) -> anyhow::Result<()> {
+        let count = |bytes: &[u8]| memmem::find_iter(bytes, EVENT).count() as u64;
         loop {
-            let count = memmem::find_iter(&self.buffer, EVENT).count() as u64;
-            events.fetch_add(count, Ordering::Relaxed);
-            if memmem::find(&self.buffer, DONE).is_some() {
+            events.fetch_add(count(&self.buffer), Ordering::Relaxed);
+            if let Some(end) = memmem::find(&self.buffer, END) {
+                let last = &self.buffer[end.saturating_sub(TAIL)..end];
+                let whole = memmem::find(&without_framing(last), DONE).is_some();
+                ensure!(whole, "the answer broke off: {:?}", String::from_utf8_lossy(&self.buffer[..end]));
                 return Ok(());
             }
             // A mark that two reads share stays; one that was counted must not be counted again.
-            let keep = match memmem::rfind(&self.buffer, EVENT) {
-                Some(at) if self.buffer.len() - at < DONE.len() => {
-                    events.fetch_sub(1, Ordering::Relaxed);
-                    self.buffer.len() - at
-                }
-                _ => (EVENT.len() - 1).min(self.buffer.len()),
-            };
-            let from = self.buffer.len() - keep;
-            self.buffer.drain(..from);
+            self.buffer.drain(..self.buffer.len().saturating_sub(TAIL));
+            events.fetch_sub(count(&self.buffer), Ordering::Relaxed);
             let read = timeout(PATIENCE, self.stream.read_buf(&mut self.buffer))
                 .await
                 .context("silence")??;
-            ensure!(read > 0, "the answer broke off");
+            ensure!(read > 0, "the connection broke off: {:?}", String::from_utf8_lossy(&self.buffer));
         }
     }
+}
+
+/// What is left without the sizes of chunks (<https://www.rfc-editor.org/rfc/rfc9112#section-7.1>): a proxy cuts wherever its buffer ends.
+fn without_framing(bytes: &[u8]) -> Vec<u8> {
+    let mut rest = bytes;
+    let mut left = Vec::with_capacity(bytes.len());
+    while let Some(at) = memmem::find(rest, b"\r\n") {
+        let (before, after) = (&rest[..at], &rest[at + 2..]);
+        left.extend_from_slice(before);
+        let size = after.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        rest = match after[size..].strip_prefix(b"\r\n") {
+            Some(data) if size > 0 => data,
+            _ => after,
+        };
+    }
+    left.extend_from_slice(rest);
+    left
 }
 
 /// The status of a GET.
@@ -229,5 +246,20 @@ impl Crowd {
 impl Drop for Crowd {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_a_proxy_cut_in_two_is_found() {
+        assert_eq!(
+            without_framing(b"x\n\n\r\n9\r\ndata: [DO\r\n5\r\nNE]\n\n"),
+            b"x\n\ndata: [DONE]\n\n"
+        );
+        assert_eq!(without_framing(b"a\r\nb"), b"ab");
+        assert_eq!(without_framing(b""), b"");
     }
 }
