@@ -105,6 +105,14 @@ MUTATIONS = [
         "a_failure_gives_way_to_the_whole_answer",
     ),
     Mutation(
+        "the first of two ends counts, also if the later one is in a later epoch",
+        "services/conversation-store/src/store/finish.rs",
+        "rank(turn) > rank(first.1)",
+        "rank(turn) < rank(first.1)",
+        IT,
+        "of_two_ends_in_one_batch_the_later_epoch_counts",
+    ),
+    Mutation(
         "a reader that comes back gets its last entry again",
         "gateway/src/door/simple.rs",
         "super::resume(app, account, stream_id, offset).await",

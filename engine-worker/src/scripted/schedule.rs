@@ -28,7 +28,7 @@ const BURST: u32 = 32;
 const TURN: u32 = 2048;
 /// From a step to the next one: what is due in between comes with that. Where thousands run, a wake for each would cost more than what it
 /// is for; an exchange gathers for as long ([`chassis::pace`]).
-const REST: Duration = chassis::pace::PERIOD;
+const REST: Duration = chassis::pace::MADE;
 /// Where nothing is due: looked at again after this.
 const FAR: Duration = Duration::from_hours(1);
 

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use chassis::pace::Pace;
+use chassis::pace::{MADE, Pace};
 use futures_util::{
     Stream, StreamExt as _,
     future::{AbortHandle, Abortable},
@@ -87,7 +87,7 @@ impl Exchange {
             starts: FuturesUnordered::new(),
             starting: HashMap::new(),
             readers: Readers::default(),
-            pace: Pace::default(),
+            pace: Pace::new(MADE),
             notices: Arc::default(),
             replies: VecDeque::new(),
             burst: 0,

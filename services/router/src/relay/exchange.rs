@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use chassis::pace::Pace;
+use chassis::pace::{Pace, RELAYED};
 use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use journal::Readers;
 use proto::v1::{ChatCommand, ChatRequest, ChatResponse, Entry, Failure, ResumeChatRequest, chat_command::Command};
@@ -65,7 +65,7 @@ impl Exchange {
             router: Arc::clone(router),
             commands: Some(commands),
             readers: Readers::default(),
-            pace: Pace::default(),
+            pace: Pace::new(RELAYED),
             mailbox: Arc::default(),
             outgoing: VecDeque::new(),
             adoptions: FuturesUnordered::new(),
