@@ -9,7 +9,7 @@ in the copy. First all tests that must notice run on the commit as it is, and mu
 text of one file. A text that is not there exactly once is an error, not a pass: bring the mutation up to date. Mutations of different crates
 share a build: the tests that must notice are each crate's own, so that none of them runs more than one.
 
-At the end stands a table. The exit status is 0 only if every mutation compiled and was caught.
+What was built of the copy is taken out of the target folder at the end. Then stands a table. The exit status is 0 only if every mutation compiled and was caught.
 """
 
 import contextlib
@@ -177,6 +177,8 @@ def scratch(files: dict[str, bytes]) -> Iterator[None]:
         yield
     finally:
         restore(files)
+        # Cargo would take what was built of the copy for the tree's own, and overlook what changes there.
+        subprocess.run([*CARGO, "clean", "--workspace", "--profile", "dev"], cwd=ROOT, env=os.environ | {"CARGO_TARGET_DIR": str(TARGET)}, check=False)
 
 
 @dataclasses.dataclass(frozen=True)
