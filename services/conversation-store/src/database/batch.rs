@@ -123,23 +123,26 @@ macro_rules! batch {
     };
 }
 
-/// As SQLite reads an array.
+/// As SQLite reads an array. Each row is taken apart once, into JSONB: what `json_each` calls `value` is written out as text again for each
+/// column that is read from it.
 pub(crate) static SQLITE: Batch = batch! {
-    log: "SELECT value->>'i' AS i, value->>'tenant_id' AS tenant_id, value->>'user_id' AS user_id, value->>'stream_id' AS stream_id,
-        value->>'request_id' AS request_id, value->>'conversation_id' AS conversation_id, value->>'model' AS model,
-        value->>'state' AS state, value->>'finish_reason' AS finish_reason, value->>'prompt_tokens' AS prompt_tokens,
-        value->>'completion_tokens' AS completion_tokens, value->>'reasoning_tokens' AS reasoning_tokens,
-        value->>'cached_tokens' AS cached_tokens, value->>'started_ms' AS started_ms, value->>'ttft_ms' AS ttft_ms,
-        value->>'duration_ms' AS duration_ms, value->>'worker' AS worker, value->>'epoch' AS epoch,
-        value->>'door' AS door, value->>'key_id' AS key_id, value->>'status' AS status
-        FROM json_each($1)",
-    answer: "SELECT value->>'i' AS i, value->>'tenant_id' AS tenant_id, value->>'user_id' AS user_id, value->>'stream_id' AS stream_id,
-        value->>'conversation_id' AS conversation_id, value->>'model' AS model, value->>'state' AS state, value->>'epoch' AS epoch,
-        value->>'said' AS said, value->>'text' AS text, value->>'reasoning' AS reasoning, value->>'tool_calls' AS tool_calls,
-        value->>'finish_reason' AS finish_reason, value->>'prompt_tokens' AS prompt_tokens,
-        value->>'completion_tokens' AS completion_tokens, value->>'reasoning_tokens' AS reasoning_tokens,
-        value->>'cached_tokens' AS cached_tokens
-        FROM json_each($1)",
+    log: "WITH r AS MATERIALIZED (SELECT jsonb(value) AS v FROM json_each($1))
+        SELECT v->>'i' AS i, v->>'tenant_id' AS tenant_id, v->>'user_id' AS user_id, v->>'stream_id' AS stream_id,
+        v->>'request_id' AS request_id, v->>'conversation_id' AS conversation_id, v->>'model' AS model,
+        v->>'state' AS state, v->>'finish_reason' AS finish_reason, v->>'prompt_tokens' AS prompt_tokens,
+        v->>'completion_tokens' AS completion_tokens, v->>'reasoning_tokens' AS reasoning_tokens,
+        v->>'cached_tokens' AS cached_tokens, v->>'started_ms' AS started_ms, v->>'ttft_ms' AS ttft_ms,
+        v->>'duration_ms' AS duration_ms, v->>'worker' AS worker, v->>'epoch' AS epoch,
+        v->>'door' AS door, v->>'key_id' AS key_id, v->>'status' AS status
+        FROM r",
+    answer: "WITH r AS MATERIALIZED (SELECT jsonb(value) AS v FROM json_each($1))
+        SELECT v->>'i' AS i, v->>'tenant_id' AS tenant_id, v->>'user_id' AS user_id, v->>'stream_id' AS stream_id,
+        v->>'conversation_id' AS conversation_id, v->>'model' AS model, v->>'state' AS state, v->>'epoch' AS epoch,
+        v->>'said' AS said, v->>'text' AS text, v->>'reasoning' AS reasoning, v->>'tool_calls' AS tool_calls,
+        v->>'finish_reason' AS finish_reason, v->>'prompt_tokens' AS prompt_tokens,
+        v->>'completion_tokens' AS completion_tokens, v->>'reasoning_tokens' AS reasoning_tokens,
+        v->>'cached_tokens' AS cached_tokens
+        FROM r",
     names: "SELECT value FROM json_each($3)"
 };
 
