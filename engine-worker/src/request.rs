@@ -64,10 +64,12 @@ pub(crate) fn check(request: &ChatRequest) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Reason::Unsupported`].
-pub(crate) fn check_sight(request: &ChatRequest, models: &[Model]) -> Result<(), Failure> {
-    let shows = request.messages.iter().any(|message| !message.images.is_empty());
+pub(crate) fn check_sight(request: &ChatRequest, models: impl FnOnce() -> Vec<Model>) -> Result<(), Failure> {
+    if request.messages.iter().all(|message| message.images.is_empty()) {
+        return Ok(());
+    }
     let named = |model: &&Model| request.model.is_empty() || model.id == request.model;
-    if !shows || models.iter().filter(named).any(|model| model.images) {
+    if models().iter().filter(named).any(|model| model.images) {
         return Ok(());
     }
     Err(Failure {

@@ -138,7 +138,7 @@ impl EngineService for Service {
         self.answers.refuse_if_draining()?;
         let chat = request.into_inner().request.unwrap_or_default();
         request::check(&chat)?;
-        request::check_sight(&chat, &self.answers.engine().models())?;
+        request::check_sight(&chat, || self.answers.engine().models())?;
         Ok(Response::new(self.answers.engine().count_tokens(chat).await?))
     }
 

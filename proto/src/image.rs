@@ -38,25 +38,31 @@ impl Message {
     }
 }
 
-/// A text, cut where its pictures stand. What lies around a picture was joined by the end of a line, which is part of neither. A place
-/// that is not between two characters counts as the end.
+/// A text, cut where its pictures stand.
 pub fn pieces<'a>(text: &'a str, images: &'a [Image]) -> Vec<Piece<'a>> {
     let mut pieces = Vec::with_capacity(2 * images.len() + 1);
     let mut from = 0;
-    let mut say = |pieces: &mut Vec<Piece<'a>>, to: usize| {
-        let said = text.get(from..to).unwrap_or(&text[from..]);
-        let said = if from > 0 { said.strip_prefix('\n').unwrap_or(said) } else { said };
-        from = if text.is_char_boundary(to) { to.max(from) } else { text.len() };
-        pieces.extend(Some(said).filter(|said| !said.is_empty()).map(Piece::Text));
-        from
-    };
-    let mut last = 0;
     for image in images {
-        last = say(&mut pieces, (image.at as usize).max(last));
+        let at = place(text, image, from);
+        pieces.extend(words(text, from, at));
         pieces.push(Piece::Image(image));
+        from = at;
     }
-    say(&mut pieces, text.len());
+    pieces.extend(words(text, from, text.len()));
     pieces
+}
+
+/// Where a picture stands that comes after `from`. A place that is not between two characters counts as the end.
+fn place(text: &str, image: &Image, from: usize) -> usize {
+    let at = (image.at as usize).max(from);
+    if text.is_char_boundary(at) { at } else { text.len() }
+}
+
+/// What is said between two pictures. The end of a line joined it to what was said before, and is part of neither.
+fn words(text: &str, from: usize, to: usize) -> Option<Piece<'_>> {
+    let said = &text[from..to];
+    let said = if from > 0 { said.strip_prefix('\n').unwrap_or(said) } else { said };
+    (!said.is_empty()).then_some(Piece::Text(said))
 }
 
 #[cfg(test)]

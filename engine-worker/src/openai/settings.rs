@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use chassis::setting;
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use super::{Continues, Dialect};
 
@@ -45,8 +45,8 @@ pub struct Settings {
     /// Whether an answer whose worker is lost can go on at the server: the text so far is its last message then, to be continued
     #[arg(long, env = "UNBROKEN_UPSTREAM_CONTINUES", value_enum, default_value_t = Continues::Auto, value_name = "HOW")]
     pub upstream_continues: Continues,
-    /// The server's models see images: without this, requests that show any are refused
-    #[arg(long, env = "UNBROKEN_UPSTREAM_IMAGES", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    /// Whether the server's models see images: where not, requests that show any are refused. The same at all workers of a model
+    #[arg(long, env = "UNBROKEN_UPSTREAM_IMAGES", default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub upstream_images: bool,
 }
 

@@ -90,6 +90,11 @@ impl Said {
         Ok(())
     }
 
+    /// Whether there was no part at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.spoken && self.images.is_empty()
+    }
+
     /// The text, and the images in it.
     pub(crate) fn into_parts(self) -> (String, Vec<Image>) {
         (self.text, self.images)

@@ -38,7 +38,7 @@ impl Answers {
         let stream_id = name(&mut request)?;
         let chat = request.request.as_ref().ok_or_else(missing)?;
         request::check(chat)?;
-        request::check_sight(chat, &self.engine.models())?;
+        request::check_sight(chat, || self.engine.models())?;
         let log = Log::new(&request, chat);
         let mut known = self.shelf.lock();
         let Entered { record, writer, replaced } = known.enter(&mut request, stream_id, || self.admission.full())?;

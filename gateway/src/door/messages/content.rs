@@ -113,19 +113,14 @@ impl Said {
             TextOr::List(blocks) => blocks,
         };
         let mut parts = Parts::default();
-        let mut shown = false;
         let before = messages.len();
         for (index, block) in blocks.into_iter().enumerate() {
             let at = format!("{at}.content[{index}]");
             match block.r#type.as_str() {
-                "text" => {
-                    parts.say(&required(&at, "text", block.text)?);
-                    shown = true;
-                }
+                "text" => parts.say(&required(&at, "text", block.text)?),
                 "image" => {
                     said::shown_by_user(&at, role == Role::User)?;
                     block.source.ok_or_else(|| missing(&at, "source"))?.show(&at, &mut parts)?;
-                    shown = true;
                 }
                 "thinking" if role == Role::Assistant => message.reasoning.push_str(&required(&at, "thinking", block.thinking)?),
                 "redacted_thinking" if role == Role::Assistant => {} // only its maker can read it
@@ -147,7 +142,7 @@ impl Said {
                 }
             }
         }
-        let only_results = !shown && messages.len() > before;
+        let only_results = parts.is_empty() && messages.len() > before;
         if !only_results {
             (message.text, message.images) = parts.into_parts();
             messages.push(message);
