@@ -132,6 +132,16 @@ impl Llama {
     }
 }
 
+impl Drop for Llama {
+    /// Waits for the scheduler, for a step at most, where nobody has stopped it: llama.cpp must not run any more when the process ends.
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.get_mut().take() {
+            let _ = self.commands.send(Command::Stop);
+            let _ = thread.join();
+        }
+    }
+}
+
 impl Llama {
     fn check_model(&self, asked: &str) -> Result<(), Failure> {
         if asked.is_empty() || asked == self.loaded.id {

@@ -124,14 +124,27 @@ impl Vectors {
 
     /// Ends its thread.
     pub(super) async fn stop(&self) {
-        if let Some(Open { requests, thread, .. }) = self.open.lock().await.take() {
-            drop(requests);
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        if let Some(open) = self.open.lock().await.take() {
+            let _ = tokio::task::spawn_blocking(move || open.close()).await;
+        }
+    }
+}
+
+impl Drop for Vectors {
+    /// Waits for its thread, as who [stops](Self::stop) it does.
+    fn drop(&mut self) {
+        if let Some(open) = self.open.get_mut().take() {
+            open.close();
         }
     }
 }
 
 impl Open {
+    fn close(self) {
+        drop(self.requests);
+        let _ = self.thread.join();
+    }
+
     fn load(settings: &Settings, path: &Path) -> Result<Self, Error> {
         let backend = loaded::backend()?;
         let model = loaded::model(&backend, settings, path)?;
