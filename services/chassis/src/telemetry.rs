@@ -13,7 +13,12 @@ use clap::ValueEnum;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use tracing_subscriber::{EnvFilter, Layer as _, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, Registry,
+    filter::{FilterExt as _, LevelFilter, filter_fn},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -74,27 +79,25 @@ pub fn start(service: &'static str, filter: &str, format: LogFormat) -> Result<T
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(|| masked::Lines(std::io::stderr()));
     let logs = if json {
-        lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed()
+        // No line names its spans, so they are nobody's where no traces go out: most cost nothing then.
+        let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        let events = filter_fn(|about| about.is_event()).with_max_level_hint(LevelFilter::TRACE);
+        lines.with_filter(filter.and(events)).boxed()
     } else {
-        lines.with_target(false).boxed()
+        lines.with_target(false).with_filter(filter).boxed()
     };
 
     let traces = if wants_traces() { Some(provider(service)?) } else { None };
-    let spans = traces.as_ref().map(|traces| {
-        tracing_opentelemetry::layer()
+    // A layer that is none would count as one that wants everything.
+    let mut layers = vec![logs];
+    if let Some(traces) = &traces {
+        let spans = tracing_opentelemetry::layer()
             .with_tracer(traces.tracer(service))
             .with_threads(false)
-            .with_location(false)
-    });
-    Registry::default()
-        .with(spans.with_filter(tracing_subscriber::filter::LevelFilter::INFO))
-        .with(logs.with_filter(filter))
-        .init();
+            .with_location(false);
+        layers.push(spans.with_filter(LevelFilter::INFO).boxed());
+    }
+    Registry::default().with(layers).init();
     Ok(Telemetry { traces })
 }
 

@@ -26,6 +26,9 @@ pub fn continue_from(span: &Span, traceparent: &str) {
 
 /// What tells another process of `span`'s trace. Empty if nobody traces.
 pub fn context_of(span: &Span) -> String {
+    if span.is_disabled() {
+        return String::new();
+    }
     let context = span.context();
     if !context.span().span_context().is_valid() {
         return String::new();
@@ -37,6 +40,9 @@ pub fn context_of(span: &Span) -> String {
 
 /// The trace's id, to find an answer's trace from its log line. Empty if nobody traces.
 pub fn id_of(span: &Span) -> String {
+    if span.is_disabled() {
+        return String::new();
+    }
     let context = span.context();
     let span = context.span();
     if span.span_context().is_valid() {
