@@ -123,10 +123,10 @@ macro_rules! batch {
     };
 }
 
-/// As SQLite reads an array. Each row is taken apart once, into JSONB: what `json_each` calls `value` is written out as text again for each
-/// column that is read from it.
+/// As SQLite reads an array. Each row is taken apart once, into JSONB, and lies there while its columns are read: `value` is made anew each time
+/// that somebody reads it.
 pub(crate) static SQLITE: Batch = batch! {
-    log: "WITH r AS MATERIALIZED (SELECT jsonb(value) AS v FROM json_each($1))
+    log: "WITH r AS MATERIALIZED (SELECT value AS v FROM jsonb_each($1))
         SELECT v->>'i' AS i, v->>'tenant_id' AS tenant_id, v->>'user_id' AS user_id, v->>'stream_id' AS stream_id,
         v->>'request_id' AS request_id, v->>'conversation_id' AS conversation_id, v->>'model' AS model,
         v->>'state' AS state, v->>'finish_reason' AS finish_reason, v->>'prompt_tokens' AS prompt_tokens,
@@ -135,7 +135,7 @@ pub(crate) static SQLITE: Batch = batch! {
         v->>'duration_ms' AS duration_ms, v->>'worker' AS worker, v->>'epoch' AS epoch,
         v->>'door' AS door, v->>'key_id' AS key_id, v->>'status' AS status
         FROM r",
-    answer: "WITH r AS MATERIALIZED (SELECT jsonb(value) AS v FROM json_each($1))
+    answer: "WITH r AS MATERIALIZED (SELECT value AS v FROM jsonb_each($1))
         SELECT v->>'i' AS i, v->>'tenant_id' AS tenant_id, v->>'user_id' AS user_id, v->>'stream_id' AS stream_id,
         v->>'conversation_id' AS conversation_id, v->>'model' AS model, v->>'state' AS state, v->>'epoch' AS epoch,
         v->>'said' AS said, v->>'text' AS text, v->>'reasoning' AS reasoning, v->>'tool_calls' AS tool_calls,

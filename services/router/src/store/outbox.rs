@@ -32,6 +32,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     added: Notify,
+    /// Something was added that is not to wait for others.
+    hurry: Notify,
     sent: Notify,
 }
 
@@ -41,6 +43,7 @@ impl Outbox {
         Self {
             waiting: Mutex::new(Waiting::new(bound)),
             added: Notify::new(),
+            hurry: Notify::new(),
             sent: Notify::new(),
         }
     }
@@ -63,28 +66,31 @@ impl Outbox {
 
     /// Adds a turn. Never waits: past the bound, a turn that only logs a request goes first.
     pub(crate) fn push(&self, turn: FinishedTurn) {
-        let dropped = self.waiting.lock().push(turn);
+        let (dropped, hurries) = {
+            let mut waiting = self.waiting.lock();
+            (waiting.push(turn), waiting.hurries())
+        };
         if dropped.is_some_and(u64::is_power_of_two) {
             tracing::warn!(dropped, "the store has been away for so long that finished turns were dropped");
         }
         self.added.notify_one();
+        if hurries {
+            self.hurry.notify_one();
+        }
     }
 
     /// Sends turns until the router is over and nothing waits any more.
     pub(crate) async fn deliver(&self, store: &Store, over: &CancellationToken) {
         let mut failures = 0;
         loop {
+            tokio::select! {
+                () = self.gather() => {}
+                () = over.cancelled() => {}
+            }
             let batch = self.waiting.lock().batch(BATCH, BATCH_BYTES);
             if batch.is_empty() {
                 if over.is_cancelled() {
                     return;
-                }
-                tokio::select! {
-                    () = self.added.notified() => {}
-                    () = over.cancelled() => continue,
-                }
-                if self.waiting.lock().turns.is_empty() {
-                    let _ = timeout(GATHER, over.cancelled()).await;
                 }
             } else if let Err(failure) = store.finish_turns(batch.clone()).await {
                 self.failed(batch, &failure);
@@ -95,6 +101,24 @@ impl Outbox {
                 self.waiting.lock().in_flight.clear();
                 self.sent.notify_waiters();
             }
+        }
+    }
+
+    /// Waits until there is something to send. A conversation's turn goes at once, as the next one waits for it; what only logs a request
+    /// gathers for a while.
+    async fn gather(&self) {
+        self.until(&self.added, |waiting| waiting.len() > 0).await;
+        let _ = timeout(GATHER, self.until(&self.hurry, Waiting::hurries)).await;
+    }
+
+    /// Waits until `is_so`, which may become so whenever `told` is.
+    async fn until(&self, told: &Notify, is_so: impl Fn(&Waiting) -> bool) {
+        loop {
+            let told = told.notified();
+            if is_so(&self.waiting.lock()) {
+                return;
+            }
+            told.await;
         }
     }
 
@@ -137,6 +161,11 @@ impl Waiting {
 
     fn len(&self) -> usize {
         self.suspects.len() + self.turns.len() + self.logs.len()
+    }
+
+    /// Whether somebody waits for one of them, or there are enough for a call.
+    fn hurries(&self) -> bool {
+        !self.turns.is_empty() || !self.suspects.is_empty() || self.logs.len() >= BATCH
     }
 
     /// Says how many were dropped so far, if one was now.
