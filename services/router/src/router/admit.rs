@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::v1::{Failure, Reason};
 
-use super::Router;
+use super::{Router, place::want};
 use crate::{admission::QueueFull, answer::Answer};
 
 /// The shortest and the longest time after which a refused caller is told to try again.
@@ -13,6 +13,12 @@ const RETRY_AFTER: (u32, u32) = (500, 30_000);
 impl Router {
     /// Waits for a turn, which may be now.
     pub(super) fn admit(self: &Arc<Self>, answer: &Arc<Answer>) -> Result<(), Failure> {
+        if self.queue.lock().is_empty()
+            && let Some(seats) = self.workers.pick(want(answer))
+        {
+            self.place(answer, seats); // nobody waits, and neither need this one
+            return Ok(());
+        }
         let slots = self.has_room(answer)?;
         let bound = self.queue_bound(slots);
         let pushed = self.queue.lock().push(&answer.claim, bound, Arc::clone(answer));

@@ -106,6 +106,17 @@ pub(super) fn standing(answer: &Answer) -> GenerateRequest {
     }
 }
 
+/// What the answer needs of a worker.
+pub(super) fn want(answer: &Answer) -> Want<'_> {
+    Want {
+        model: answer.model(),
+        seats: answer.seats,
+        affinity: answer.affinity,
+        continues: !answer.journal.is_empty(),
+        avoid: answer.avoids(),
+    }
+}
+
 /// Whether another worker might take what this one refused.
 pub(super) fn is_of_the_worker(failure: &Failure) -> bool {
     matches!(
@@ -131,15 +142,7 @@ impl Router {
     /// Gives a turn to everybody who can have one now. Says false if a worker that should have had room took no command.
     pub(super) fn dispatch(self: &Arc<Self>) -> bool {
         loop {
-            let next = self.queue.lock().next(|model, answer| {
-                self.workers.pick(Want {
-                    model,
-                    seats: answer.seats,
-                    affinity: answer.affinity,
-                    continues: !answer.journal.is_empty(),
-                    avoid: answer.avoids(),
-                })
-            });
+            let next = self.queue.lock().next(|_, answer| self.workers.pick(want(answer)));
             let Some((answer, seats)) = next else { break };
             if !self.place(&answer, seats) {
                 return false;

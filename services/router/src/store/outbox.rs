@@ -268,6 +268,23 @@ mod tests {
         turns.iter().map(|turn| turn.stream_id.as_str()).collect()
     }
 
+    /// How long a batch gathers to which `later` is added 10 ms after a log.
+    async fn gathers(later: FinishedTurn) -> Duration {
+        let (outbox, start) = (Outbox::new(10), tokio::time::Instant::now());
+        outbox.push(turn(0, false));
+        tokio::join!(outbox.gather(), async {
+            sleep(Duration::from_millis(10)).await;
+            outbox.push(later);
+        });
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn logs_gather_until_a_turn_comes_that_its_conversation_waits_for() {
+        assert!(gathers(turn(1, false)).await >= GATHER);
+        assert!(gathers(turn(1, true)).await < GATHER / 2);
+    }
+
     #[test]
     fn past_the_bound_the_oldest_log_goes_and_the_conversations_stay() {
         let mut waiting = Waiting::new(3);
