@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
 
     tonic_prost_build::configure()
+        .codec_path("crate::codec::Plain")
         // An entry is kept once for every token: its rare and large events live behind a pointer.
         .boxed(".chat.v1.Entry.event.tool_call")
         .boxed(".chat.v1.Entry.event.finished")

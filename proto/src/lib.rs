@@ -3,6 +3,7 @@
 //! All other crates use this one. It holds no behaviour but the meaning of the messages themselves: which entry is
 //! terminal ([`Entry::is_terminal`](v1::Entry::is_terminal)), and how a [`Failure`](v1::Failure) travels as a status.
 
+pub mod codec;
 mod entry;
 mod failure;
 mod image;
