@@ -176,7 +176,6 @@ pub(crate) fn routes(app: App) -> Result<Router, Error> {
             )
         })
         .with_state(app)
-        .layer(from_fn(messages::in_its_words))
         .layer(from_fn(stack::receive));
     Ok(match cors {
         Some(cors) => routes.layer(cors),

@@ -23,6 +23,8 @@ pub(crate) mod tickets;
 mod whole;
 pub(crate) mod ws;
 
+use std::pin::{Pin, pin};
+
 use axum::{
     Json,
     response::{IntoResponse as _, Response},
@@ -77,16 +79,19 @@ fn stream<P: Projection>(app: &App, account: Account, opened: Opened, ids: bool,
 
 /// Starts the answer to `request`, and waits until it is admitted. One that was started under the same name before is read from
 /// its beginning.
-async fn begin(app: &App, account: &mut Account, mut request: ChatRequest) -> Result<Answer, Refusal> {
-    account.sign(&mut request);
-    account.caller().may_start(&request)?;
-    account.ask_leave(app, &mut request).await?;
-    start(app, account, request).await
+fn begin(app: &App, account: &mut Account, request: impl Into<Box<ChatRequest>>) -> impl Future<Output = Result<Answer, Refusal>> {
+    let mut request = request.into(); // boxed before anything waits: futures are moved, and a request is large
+    async move {
+        account.sign(&mut request);
+        account.caller().may_start(&request)?;
+        account.ask_leave(app, &mut request).await?;
+        start(app, account, request).await
+    }
 }
 
 /// Starts the answer to a request that is signed and has leave.
-async fn start(app: &App, account: &mut Account, request: ChatRequest) -> Result<Answer, Refusal> {
-    let start = turn::start(app.clients(), request, app.settings().gateway_patience);
+async fn start(app: &App, account: &mut Account, request: Box<ChatRequest>) -> Result<Answer, Refusal> {
+    let start = pin!(turn::start(app.clients(), request, app.settings().gateway_patience));
     let answer = in_time(app, start).await.map_err(idempotency::refused)?;
     account.admitted(answer.head());
     Ok(answer)
@@ -115,7 +120,7 @@ async fn resume(app: &App, account: &mut Account, stream_id: &str, next: u32) ->
         next,
     };
     let bearer = Bearer::reading(account.caller().key());
-    let resume = turn::resume(app.clients(), place, bearer, app.settings().gateway_patience);
+    let resume = pin!(turn::resume(app.clients(), place, bearer, app.settings().gateway_patience));
     let answer = in_time(app, resume).await?;
     match &answer {
         Some(answer) => {
@@ -140,7 +145,7 @@ fn only_streams_go_on(stream: bool) -> Result<(), Refusal> {
 }
 
 /// Waits for `work`, but not past the end of a drain.
-async fn in_time<T>(app: &App, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+async fn in_time<T>(app: &App, work: Pin<&mut impl Future<Output = Result<T, Failure>>>) -> Result<T, Failure> {
     tokio::select! {
         done = work => done,
         () = app.drain().last_call() => Err(Failure::new(Reason::Draining, "the gateway stops, and the answer took too long")),

@@ -131,7 +131,13 @@ impl<P: Projection> Stream<P> {
             Poll::Ready(Some(first)) => {
                 // An end that is ours and not the answer's gets no id: who comes back after it wants what came before it.
                 let mut ids = self.ids.as_mut().filter(|_| !self.answer.is_lost());
+                let before = self.out.len();
                 for (position, entry) in (first..).zip(&self.batch) {
+                    if position == first + 1 {
+                        // The others will take about what the first one took: room for them at once, and not by doubling.
+                        let each = self.out.len() - before + 8;
+                        self.out.reserve(each * (self.batch.len() - 1));
+                    }
                     match &mut ids {
                         None if self.answer.is_lost() => self.projection.broken(entry, &mut self.out),
                         None => self.projection.entry(entry, &mut self.out),

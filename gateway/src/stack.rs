@@ -20,6 +20,7 @@ use tracing::{Instrument as _, Span, info_span};
 
 use crate::{
     app::App,
+    door::messages,
     failure::Refusal,
     front,
     identity::{Asking, Caller},
@@ -76,17 +77,22 @@ impl<S: Sync> FromRequestParts<S> for Arrival {
     }
 }
 
-/// Gives the request its id and span, answers for a door that panics, and says how the caller stands.
+/// Gives the request its id and span, answers for a door that panics, says refusals in the words of the API that was asked, and how the caller
+/// stands.
 pub(crate) async fn receive(mut request: Request, next: Next) -> Response {
     let arrival = Arrival::of(&request);
     let (request_id, span) = (Arc::clone(&arrival.request_id), arrival.span.clone());
     let quota = Arc::clone(&arrival.quota);
     request.extensions_mut().insert(arrival);
+    let words = messages::are_its_words(request.uri().path());
     let answered = AssertUnwindSafe(next.run(request).instrument(span)).catch_unwind().await;
     let mut response = answered.unwrap_or_else(|_| {
         tracing::error!(request_id = &*request_id, "a door panicked");
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "a fault of ours").into_response()
     });
+    if words {
+        response = messages::in_its_words(response, &request_id);
+    }
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

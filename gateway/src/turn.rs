@@ -21,10 +21,10 @@ use crate::clients::{Bearer, Clients, slot::End};
 ///
 /// # Errors
 /// Why no router took it.
-pub(crate) async fn start(clients: &Clients, request: ChatRequest, patience: Duration) -> Result<Answer, Failure> {
+pub(crate) async fn start(clients: &Clients, request: Box<ChatRequest>, patience: Duration) -> Result<Answer, Failure> {
     let (stream_id, principal) = (request.stream_id.clone(), request.principal.clone());
     let bearer = Bearer::starting(&request.key_id);
-    let mut request = Some(Box::new(request));
+    let mut request = Some(request);
     let command = |last: bool| {
         let request = if last { request.take() } else { request.clone() };
         Command::Start(request.unwrap_or_default())

@@ -170,6 +170,8 @@ impl State {
         };
         if self.entries.capacity() == 0 {
             self.entries.reserve_exact(entries.len()); // most streams wait with one entry or none: no room for more at first
+        } else {
+            self.entries.reserve(entries.len());
         }
         for entry in entries.into_iter().skip(known as usize) {
             if matches!(&entry.event, Some(Event::Failed(failure)) if failure.reason() == Reason::Moved) {

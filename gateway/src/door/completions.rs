@@ -79,7 +79,8 @@ pub(crate) async fn create(State(app): State<App>, arrival: Arrival, caller: Cal
 async fn admit(app: &App, account: &mut Account, request: Request) -> Result<(Shape, Opened), Refusal> {
     let mut comeback = Comeback::of(request.headers(), &Query::of(request.uri()))?;
     let body = body::read(request, app.settings()).await?;
-    let (mut shape, mut request) = body::parse::<Completion>(&body)?.into_chat()?;
+    let (mut shape, request) = body::parse::<Completion>(&body)?.into_chat()?;
+    let mut request = Box::new(request);
     comeback.resumable |= shape.resumable;
     shape.resumable = comeback.resumable;
     if let Some(last) = &comeback.last {

@@ -21,7 +21,7 @@ use proto::v1::{FinishReason, Head};
 pub(super) use self::request::Asked;
 pub(crate) use self::{
     count::{__path_count_tokens, count_tokens},
-    error::{ErrorBody, in_its_words},
+    error::{ErrorBody, are_its_words, in_its_words},
 };
 use self::{events::Blocks, object::Answered};
 use super::{Opened, whole};

@@ -21,7 +21,10 @@ mod resource;
 pub(crate) mod retrieve;
 mod tool;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    pin::pin,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
     extract::{Request, State},
@@ -140,7 +143,10 @@ async fn answer(app: &App, mut account: Account, shape: Shape, begun: Begun) -> 
 async fn whole(app: &App, mut answer: Answer, account: &mut Account, stream_id: &str) -> Result<Output, Refusal> {
     let mut output = Output::new(stream_id);
     let mut batch = Vec::new();
-    while super::in_time(app, async { Ok(answer.read(&mut batch).await) }).await?.is_some() {
+    while super::in_time(app, pin!(async { Ok(answer.read(&mut batch).await) }))
+        .await?
+        .is_some()
+    {
         account.note(&batch, Instant::now());
         for entry in &batch {
             if let Some(Event::Failed(failure)) = &entry.event {
@@ -186,7 +192,7 @@ async fn begin(app: &App, account: &mut Account, mut plan: Plan, principal: &Pri
     } else {
         Recorded::No(document.outline)
     };
-    let request = plan.request;
+    let request = Box::new(plan.request);
     let stream_id = request.stream_id.clone();
     let (mut outline, is_new) = match opened {
         Recorded::New(outline) => (outline, true),
@@ -224,7 +230,7 @@ async fn begin(app: &App, account: &mut Account, mut plan: Plan, principal: &Pri
 }
 
 /// Starts the answer. Where that is wished for, the oldest messages are left out until the rest fits into the model's context.
-async fn start(app: &App, account: &mut Account, mut request: ChatRequest, truncate: bool) -> Result<Answer, Refusal> {
+async fn start(app: &App, account: &mut Account, mut request: Box<ChatRequest>, truncate: bool) -> Result<Answer, Refusal> {
     loop {
         let again = truncate.then(|| request.clone());
         match super::start(app, account, request).await {
@@ -237,7 +243,7 @@ async fn start(app: &App, account: &mut Account, mut request: ChatRequest, trunc
 }
 
 /// The request without the first quarter of its messages; a result of a function does not stand first. `None`: there is only one.
-fn shorter(mut request: ChatRequest) -> Option<ChatRequest> {
+fn shorter(mut request: Box<ChatRequest>) -> Option<Box<ChatRequest>> {
     let count = request.messages.len();
     let results = |from: usize| {
         request.messages[from..]

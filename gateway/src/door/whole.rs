@@ -1,5 +1,7 @@
 //! A whole answer, read to its end: what the doors that do not stream build their one response from.
 
+use std::pin::pin;
+
 use proto::v1::{Entry, FinishReason, TokenLogprob, Usage, entry::Event};
 use tokio::time::Instant;
 
@@ -42,7 +44,10 @@ const CALLS: usize = 128;
 pub(crate) async fn read(app: &App, mut answer: Answer, account: &mut Account) -> Result<Whole, Refusal> {
     let mut whole = Whole::default();
     let mut batch = Vec::new();
-    while super::in_time(app, async { Ok(answer.read(&mut batch).await) }).await?.is_some() {
+    while super::in_time(app, pin!(async { Ok(answer.read(&mut batch).await) }))
+        .await?
+        .is_some()
+    {
         account.note(&batch, Instant::now());
         for entry in batch.drain(..) {
             whole.add(entry)?;

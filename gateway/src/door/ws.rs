@@ -254,7 +254,7 @@ impl Socket {
             let admission = async {
                 self.app.identity().again(&self.caller).await?;
                 match incoming {
-                    Incoming::Chat(request) => super::begin(&self.app, &mut account, *request).await.map(Some),
+                    Incoming::Chat(request) => super::begin(&self.app, &mut account, request).await.map(Some),
                     Incoming::Resume(stream_id, next) => super::resume(&self.app, &mut account, &stream_id, next).await,
                     Incoming::Cancel => Ok(None),
                 }

@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 
 use axum::{
     Json,
-    extract::Request,
-    middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema, openapi::RefOr};
 
-use crate::{failure::Refusal, openapi, stack::Arrival};
+use crate::{failure::Refusal, openapi};
 
 /// Where Anthropic's API is.
 const PATH: &str = "/v1/messages";
@@ -44,14 +42,13 @@ struct ErrorObject<'a> {
     message: &'a str,
 }
 
+/// Whether Anthropic's words are spoken there.
+pub(crate) fn are_its_words(path: &str) -> bool {
+    path.starts_with(PATH)
+}
+
 /// Says a refusal in Anthropic's words, whoever on the way refused: the door, or what stands before it.
-pub(crate) async fn in_its_words(request: Request, next: Next) -> Response {
-    if !request.uri().path().starts_with(PATH) {
-        return next.run(request).await;
-    }
-    let arrival = request.extensions().get::<Arrival>().cloned();
-    let request_id = arrival.as_ref().map_or("", |arrival| &arrival.request_id);
-    let mut response = next.run(request).await;
+pub(crate) fn in_its_words(mut response: Response, request_id: &str) -> Response {
     if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
         response = refused(&refusal, request_id);
     }
