@@ -47,9 +47,9 @@ impl Oracle {
     /// The text of a token.
     pub fn text(&self, choice: u32, index: u32) -> String {
         match self {
-            Self::Words(_) => format!("{} ", WORDS[self.id(choice, index) as usize % WORDS.len()]),
-            Self::Named(name) if choice == 0 => format!("{name}.{index} "),
-            Self::Named(name) => format!("{name}/{choice}.{index} "),
+            Self::Words(_) => [WORDS[self.id(choice, index) as usize % WORDS.len()], " "].concat(),
+            Self::Named(name) if choice == 0 => [name, ".", &index.to_string(), " "].concat(),
+            Self::Named(name) => [name, "/", &choice.to_string(), ".", &index.to_string(), " "].concat(),
         }
     }
 

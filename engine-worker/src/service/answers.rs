@@ -4,12 +4,12 @@
 //! another router may attach, and is ended then. How entries travel is not known here.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use chassis::drain::Drain;
+use foldhash::HashMap;
 use journal::{Reader, Shelf};
 use parking_lot::Mutex;
 use proto::v1::{AttachRequest, Entry, Failure, Load, Reason};
@@ -91,7 +91,7 @@ impl Answers {
             instance: uuid::Uuid::new_v4().to_string(),
             shelf: Mutex::new(Known {
                 answers,
-                unattended: HashMap::new(),
+                unattended: HashMap::default(),
             }),
         })
     }

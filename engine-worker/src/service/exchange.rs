@@ -5,7 +5,7 @@
 //! breaks, this is dropped: its answers are unattended from then on, and those that still wait for a seat go on waiting for a while.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -13,6 +13,7 @@ use std::{
 };
 
 use chassis::pace::{MADE, Pace};
+use foldhash::{HashMap, HashMapExt as _};
 use futures_util::{
     Stream, StreamExt as _,
     future::{AbortHandle, Abortable},

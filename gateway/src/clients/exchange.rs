@@ -4,13 +4,14 @@
 //! call. Nothing here waits for a client.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use foldhash::HashMap;
 use futures_util::Stream;
 use parking_lot::Mutex;
 use proto::v1::{Cancel, ChatCommand, ChatResponse, Detach, Failure, chat_command::Command, chat_service_client::ChatServiceClient};

@@ -4,7 +4,7 @@
 //! send them in one write, where a task for each answer would make a write for each.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
+use foldhash::{HashMap, HashMapExt as _};
 use parking_lot::Mutex;
 
 use crate::{Entry, Reader};

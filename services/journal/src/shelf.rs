@@ -1,10 +1,12 @@
 //! Journals by name: the running ones, and the finished ones that somebody may still want to read.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{VecDeque, hash_map::Entry as Place},
     hash::Hash,
     time::{Duration, Instant},
 };
+
+use foldhash::{HashMap, HashMapExt as _};
 
 use crate::{Entry, Journal};
 
@@ -87,7 +89,7 @@ impl<K: Hash + Eq + Clone, V: Kept> Shelf<K, V> {
         if self.running >= self.bounds.running {
             return Err(ShelfFull(self.bounds.running));
         }
-        if let std::collections::hash_map::Entry::Vacant(place) = self.items.entry(key) {
+        if let Place::Vacant(place) = self.items.entry(key) {
             place.insert(Item { value, finished: None });
             self.running += 1;
         }

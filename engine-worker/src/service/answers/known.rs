@@ -1,14 +1,12 @@
 //! What is kept of the answers: one record each, by name, and which of them nobody reads. Always behind the lock of
 //! [`Answers`](super::Answers); no clock, no engine, nothing that waits.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU32, Ordering},
 };
 
+use foldhash::HashMap;
 use journal::{Journal, Limits, Reader, Shelf, Writer};
 use parking_lot::Mutex;
 use proto::v1::{ChatRequest, Entry, Failure, GenerateRequest, Head, Reason};

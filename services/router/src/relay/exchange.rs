@@ -4,13 +4,14 @@
 //! has made leaves together.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use chassis::pace::{Pace, RELAYED};
+use foldhash::{HashMap, HashMapExt as _};
 use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use journal::Readers;
 use proto::v1::{ChatCommand, ChatRequest, ChatResponse, Entry, Failure, ResumeChatRequest, chat_command::Command};

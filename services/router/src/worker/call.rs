@@ -1,10 +1,8 @@
 //! The calls on a worker's exchange: who takes what comes back, and what is given back when a call ends.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
+use foldhash::{HashMap, HashMapExt as _};
 use proto::v1::{
     Cancel, ChatRequest, Detach, EngineCommand, Entry, Failure, Head, Own, engine_command::Command,
     engine_service_client::EngineServiceClient,
