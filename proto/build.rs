@@ -22,6 +22,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .boxed(".chat.v1.Entry.event.failed")
         .boxed(".chat.v1.Entry.event.cancelled")
         .boxed(".chat.v1.Entry.end")
+        // A message comes for every token too, and is moved from hand to hand.
+        .boxed(".chat.v1.ChatResponse.head")
+        .boxed(".chat.v1.ChatResponse.refused")
+        .boxed(".chat.v1.GenerateResponse.head")
+        .boxed(".chat.v1.GenerateResponse.refused")
         .boxed(".chat.v1.ChatCommand.command.start")
         .boxed(".chat.v1.EngineCommand.command.start")
         .boxed(".chat.v1.GenerateResponse.request")

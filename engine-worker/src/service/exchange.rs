@@ -203,7 +203,7 @@ impl Exchange {
     fn refuse(&mut self, call: u32, failure: Failure) {
         self.replies.push_back(GenerateResponse {
             call,
-            refused: Some(failure),
+            refused: Some(Box::new(failure)),
             ..GenerateResponse::default()
         });
     }
@@ -248,7 +248,7 @@ impl Exchange {
         self.pace.sent();
         let call = delivered.call;
         let Some((mut response, opening)) = delivered.taken else {
-            let refused = delivered.done.map(|reading| reading.attendance.record().past_the_end());
+            let refused = delivered.done.map(|reading| Box::new(reading.attendance.record().past_the_end()));
             return Poll::Ready(GenerateResponse {
                 call,
                 refused,

@@ -24,7 +24,7 @@ impl Opening {
     /// Writes it into the first response that goes out.
     pub(super) fn write(&mut self, record: &Record, response: &mut GenerateResponse) {
         if *self != Self::Told {
-            response.head = record.head();
+            response.head = record.head().map(Box::new);
         }
         if *self == Self::Adoption {
             response.request = record.asked();

@@ -106,7 +106,7 @@ impl Got {
         assert!(!self.is_over(), "something came after the end: {response:?}");
         if let Some(head) = response.head {
             assert!(self.head.is_none() && self.entries.is_empty(), "the head comes once, and first");
-            self.head = Some(head);
+            self.head = Some(*head);
             self.first = response.position;
         }
         assert!(self.head.is_some() || response.refused.is_some(), "the head comes first");
@@ -118,7 +118,7 @@ impl Got {
             assert!(!self.is_over(), "an entry came after the terminal one");
             self.entries.push(entry);
         }
-        self.refused = response.refused;
+        self.refused = response.refused.map(|refused| *refused);
         self.disowned |= response.disowned;
     }
 

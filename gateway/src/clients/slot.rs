@@ -94,11 +94,11 @@ impl Slot {
     pub(crate) fn put(&self, mut message: ChatResponse) -> Put {
         let mut state = self.state.lock();
         if let Some(failure) = message.refused.take() {
-            state.end = Some(End::Refused(Box::new(failure)));
+            state.end = Some(End::Refused(failure));
         } else {
             if let Some(head) = message.head.take() {
                 state.begun = true;
-                state.head.get_or_insert_with(|| Box::new(head));
+                state.head.get_or_insert(head);
             }
             state.append(message.position.unwrap_or(0), message.entries);
             if state.end.is_none() && message.done == Some(true) {

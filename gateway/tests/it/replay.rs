@@ -69,7 +69,7 @@ async fn after_the_last_event_there_is_nothing() {
         let (received, _) = router.attached().await;
         received
             .send(proto::v1::ChatResponse {
-                head: Some(crate::router::head("abc")),
+                head: Some(Box::new(crate::router::head("abc"))),
                 done: Some(true),
                 ..Default::default()
             })

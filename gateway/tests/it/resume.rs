@@ -26,7 +26,7 @@ async fn play(router: &Router, entries: &[Entry]) {
             received.entries(u32::try_from(from).unwrap(), entries[from..].to_vec()).await;
         } else {
             let nothing = ChatResponse {
-                head: Some(head(&stream_id)),
+                head: Some(Box::new(head(&stream_id))),
                 done: Some(true),
                 ..ChatResponse::default()
             };

@@ -156,7 +156,7 @@ impl Received {
     /// Says that the answer was admitted.
     pub(crate) async fn admit(&self, stream_id: &str) {
         self.send(ChatResponse {
-            head: Some(head(stream_id)),
+            head: Some(Box::new(head(stream_id))),
             ..ChatResponse::default()
         })
         .await;
@@ -173,7 +173,7 @@ impl Received {
 
     pub(crate) async fn refuse(&self, failure: Failure) {
         self.send(ChatResponse {
-            refused: Some(failure),
+            refused: Some(Box::new(failure)),
             ..ChatResponse::default()
         })
         .await;

@@ -195,7 +195,7 @@ impl Exchange {
     fn refuse(&mut self, call: u32, failure: Failure) {
         self.outgoing.push_back(ChatResponse {
             call,
-            refused: Some(failure),
+            refused: Some(Box::new(failure)),
             ..ChatResponse::default()
         });
     }
@@ -211,7 +211,7 @@ impl Exchange {
                 self.pace.refill();
                 return Some(ChatResponse {
                     call,
-                    head: Some(head),
+                    head: Some(Box::new(head)),
                     ..ChatResponse::default()
                 });
             }
@@ -255,11 +255,11 @@ impl Exchange {
             && !reader.head_sent
         {
             reader.head_sent = true;
-            response.head = reader.reading.answer().head();
+            response.head = reader.reading.answer().head().map(Box::new);
             if let Some(failure) = refusal(reader.reading.answer()) {
                 response.entries.clear();
                 response.position = None;
-                response.refused = Some(failure);
+                response.refused = Some(Box::new(failure));
             }
         }
         Poll::Ready(response)

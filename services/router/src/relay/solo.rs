@@ -84,7 +84,7 @@ impl Stream for Solo {
             && !this.head_sent
         {
             this.head_sent = true;
-            response.head = this.reading.answer().head();
+            response.head = this.reading.answer().head().map(Box::new);
         }
         Poll::Ready(next.map(Ok))
     }

@@ -130,14 +130,14 @@ fn take(worker: &Worker, response: GenerateResponse, now: Instant) {
         return; // was cancelled here, and what was on its way has come
     };
     if let Some(head) = response.head {
-        feed.head(head, response.request);
+        feed.head(*head, response.request);
     }
     if response.disowned {
         feed.disowned();
     }
     if let Some(failure) = response.refused {
         drop(worker.forget(response.call));
-        feed.refused(failure);
+        feed.refused(*failure);
     } else if !response.entries.is_empty() {
         feed.entries(response.position, response.entries, now);
     }

@@ -32,7 +32,7 @@ async fn tell_of(line: &Line, request: ChatRequest) {
         ..Head::default()
     };
     let told = GenerateResponse {
-        head: Some(head),
+        head: Some(Box::new(head)),
         request: Some(Box::new(request)),
         ..GenerateResponse::default()
     };

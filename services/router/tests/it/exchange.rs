@@ -105,7 +105,7 @@ async fn what_the_engine_refuses_is_a_refused_command() {
     let refusal = proto::v1::Failure::invalid("response_format.grammar", "it does not parse");
     worker.started().await.line.refuse(refusal.clone()).await;
     let response = exchange.next().await;
-    assert_eq!((response.refused, response.entries.len()), (Some(refusal), 0));
+    assert_eq!((response.refused, response.entries.len()), (Some(Box::new(refusal)), 0));
 }
 
 #[tokio::test]

@@ -194,7 +194,7 @@ impl Line {
             ..Head::default()
         };
         self.send(GenerateResponse {
-            head: Some(head),
+            head: Some(Box::new(head)),
             ..GenerateResponse::default()
         })
         .await;
@@ -220,7 +220,7 @@ impl Line {
 
     pub(crate) async fn refuse(&self, failure: Failure) {
         self.send(GenerateResponse {
-            refused: Some(failure),
+            refused: Some(Box::new(failure)),
             ..GenerateResponse::default()
         })
         .await;

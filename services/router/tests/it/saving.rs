@@ -178,7 +178,7 @@ async fn an_orphan_that_a_worker_still_makes_is_taken_over_and_not_interrupted()
         ..proto::v1::Head::default()
     };
     line.send(proto::v1::GenerateResponse {
-        head: Some(head),
+        head: Some(Box::new(head)),
         request: Some(Box::new(ChatRequest {
             conversation_id: "conv".to_owned(),
             ..ask("hi")
