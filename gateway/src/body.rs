@@ -91,6 +91,10 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     if depth(bytes) > DEPTH {
         return Err(not_json(format!("the body is nested deeper than {DEPTH} levels")));
     }
+    if let Ok(value) = serde_json::from_str(text) {
+        return Ok(value);
+    }
+    // Again, and slower: only this knows where the fault is.
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
