@@ -81,6 +81,10 @@ pub fn start(service: &'static str, filter: &str, format: LogFormat) -> Result<T
     let logs = if json {
         // No line names its spans, so they are nobody's where no traces go out: most cost nothing then.
         let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method by itself is not general enough in its lifetime"
+        )]
         let events = filter_fn(|about| about.is_event()).with_max_level_hint(LevelFilter::TRACE);
         lines.with_filter(filter.and(events)).boxed()
     } else {
