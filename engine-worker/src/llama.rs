@@ -132,12 +132,17 @@ impl Llama {
     }
 }
 
+/// Ends the scheduler, and waits for that: for a step at most.
+fn end(commands: &SyncSender<Command>, scheduler: JoinHandle<()>) {
+    let _ = commands.send(Command::Stop);
+    let _ = scheduler.join();
+}
+
 impl Drop for Llama {
-    /// Waits for the scheduler, for a step at most, where nobody has stopped it: llama.cpp must not run any more when the process ends.
+    /// Ends what nobody has [stopped](Engine::stop): llama.cpp must not run any more when the process ends.
     fn drop(&mut self) {
         if let Some(thread) = self.thread.get_mut().take() {
-            let _ = self.commands.send(Command::Stop);
-            let _ = thread.join();
+            end(&self.commands, thread);
         }
     }
 }
@@ -250,11 +255,7 @@ impl Engine for Llama {
         }
         let Some(thread) = self.thread.lock().take() else { return };
         let commands = self.commands.clone();
-        let _ = tokio::task::spawn_blocking(move || {
-            let _ = commands.send(Command::Stop);
-            let _ = thread.join();
-        })
-        .await;
+        let _ = tokio::task::spawn_blocking(move || end(&commands, thread)).await;
     }
 }
 

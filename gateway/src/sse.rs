@@ -33,6 +33,9 @@ use crate::{
     turn::Answer,
 };
 
+/// The most room that is made for events before they are written, in bytes: some hundred small ones. Larger ones make their own.
+const ROOM: usize = 64 * 1024;
+
 /// How a door writes an answer. Where a client can come back, it is a pure function of the head and the request, and of each entry, so
 /// that the same position gives the same bytes whenever it is read. Other doors may remember what came before.
 pub(crate) trait Projection: Send + Unpin + 'static {
@@ -135,8 +138,8 @@ impl<P: Projection> Stream<P> {
                 for (position, entry) in (first..).zip(&self.batch) {
                     if position == first + 1 {
                         // The others will take about what the first one took: room for them at once, and not by doubling.
-                        let each = self.out.len() - before + 8;
-                        self.out.reserve(each * (self.batch.len() - 1));
+                        let others = (self.out.len() - before) * (self.batch.len() - 1);
+                        self.out.reserve(others.min(ROOM));
                     }
                     match &mut ids {
                         None if self.answer.is_lost() => self.projection.broken(entry, &mut self.out),

@@ -1,32 +1,20 @@
-//! How messages travel on a call: as `tonic_prost::ProstCodec` has it, byte for byte, with less work for each field.
+//! How messages travel on a call: written as `tonic_prost` writes them, and read with a third less work.
 //!
-//! prost writes and reads a field's every byte through whatever buffer it is given, and those of tonic check their bounds on each. Here it
-//! gets plain memory, which is copied once: half of what a token costs in a message.
+//! prost reads a number byte by byte through whatever buffer it is given, and that of tonic checks its bounds each time. A message lies in one
+//! piece of it, so prost gets that.
 
 use std::marker::PhantomData;
 
-use prost::{
-    Message,
-    bytes::{Buf as _, BufMut as _},
-};
+use prost::{Message, bytes::Buf as _};
 use tonic::{
     Status,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{Codec, DecodeBuf, Decoder},
 };
-
-/// Memory for messages of up to so many bytes is kept for the next one; larger ones are rare.
-const KEPT: usize = 16 * 1024;
+use tonic_prost::ProstEncoder;
 
 /// Writes `T`s, and reads `U`s.
 #[derive(Debug)]
 pub struct Plain<T, U>(PhantomData<(T, U)>);
-
-/// Writes messages.
-#[derive(Debug)]
-pub struct Writer<T> {
-    scratch: Vec<u8>,
-    of: PhantomData<T>,
-}
 
 /// Reads messages.
 #[derive(Debug)]
@@ -45,35 +33,15 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = Writer<T>;
+    type Encoder = ProstEncoder<T>;
     type Decoder = Reader<U>;
 
-    fn encoder(&mut self) -> Writer<T> {
-        Writer {
-            scratch: Vec::new(),
-            of: PhantomData,
-        }
+    fn encoder(&mut self) -> ProstEncoder<T> {
+        ProstEncoder::default()
     }
 
     fn decoder(&mut self) -> Reader<U> {
         Reader(PhantomData)
-    }
-}
-
-impl<T: Message> Encoder for Writer<T> {
-    type Item = T;
-    type Error = Status;
-
-    fn encode(&mut self, message: T, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        self.scratch.clear();
-        message
-            .encode(&mut self.scratch)
-            .map_err(|error| Status::internal(error.to_string()))?;
-        to.put_slice(&self.scratch);
-        if self.scratch.capacity() > KEPT {
-            self.scratch = Vec::new();
-        }
-        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry,
+    EnvFilter, Layer, Registry,
     filter::{FilterExt as _, LevelFilter, filter_fn},
     layer::SubscriberExt as _,
     util::SubscriberInitExt as _,
@@ -77,23 +77,9 @@ pub fn start(service: &'static str, filter: &str, format: LogFormat) -> Result<T
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(|| masked::Lines(std::io::stderr()));
-    let logs = if json {
-        // No line names its spans, so they are nobody's where no traces go out: most cost nothing then.
-        let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-        #[expect(
-            clippy::redundant_closure_for_method_calls,
-            reason = "the method by itself is not general enough in its lifetime"
-        )]
-        let events = filter_fn(|about| about.is_event()).with_max_level_hint(LevelFilter::TRACE);
-        lines.with_filter(filter.and(events)).boxed()
-    } else {
-        lines.with_target(false).with_filter(filter).boxed()
-    };
-
     let traces = if wants_traces() { Some(provider(service)?) } else { None };
     // A layer that is none would count as one that wants everything.
-    let mut layers = vec![logs];
+    let mut layers = vec![logs(filter, json)];
     if let Some(traces) = &traces {
         let spans = tracing_opentelemetry::layer()
             .with_tracer(traces.tracer(service))
@@ -103,6 +89,21 @@ pub fn start(service: &'static str, filter: &str, format: LogFormat) -> Result<T
     }
     Registry::default().with(layers).init();
     Ok(Telemetry { traces })
+}
+
+/// The layer that writes log lines. A JSON line names no spans, so they are nobody's and are not even made, where no traces go out.
+fn logs(filter: EnvFilter, json: bool) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| masked::Lines(std::io::stderr()));
+    if !json {
+        return lines.with_target(false).with_filter(filter).boxed();
+    }
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method by itself is not general enough in its lifetime"
+    )]
+    let events = filter_fn(|about| about.is_event()).with_max_level_hint(LevelFilter::TRACE);
+    let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+    lines.with_filter(filter.and(events)).boxed()
 }
 
 fn wants_traces() -> bool {
@@ -119,4 +120,22 @@ fn provider(service: &'static str) -> Result<SdkTracerProvider, Error> {
         .with_batch_exporter(masked::Spans(exporter))
         .with_resource(resource)
         .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{info_span, subscriber::with_default};
+
+    use super::*;
+
+    #[test]
+    fn spans_are_made_only_where_somebody_names_them() {
+        let made = |filter: &str, json| {
+            let layers = vec![logs(EnvFilter::new(filter), json)];
+            with_default(Registry::default().with(layers), || !info_span!("request").is_disabled())
+        };
+        assert!(made("info", false), "lines for a person name them");
+        assert!(!made("warn", false));
+        assert!(!made("info", true) && !made("trace", true));
+    }
 }

@@ -13,10 +13,9 @@ const RETRY_AFTER: (u32, u32) = (500, 30_000);
 impl Router {
     /// Waits for a turn, which may be now.
     pub(super) fn admit(self: &Arc<Self>, answer: &Arc<Answer>) -> Result<(), Failure> {
-        if self.queue.lock().is_empty()
-            && let Some(seats) = self.workers.pick(want(answer))
-        {
-            self.place(answer, seats); // nobody waits, and neither need this one
+        let nobody_waits = self.queue.lock().is_empty();
+        if nobody_waits && let Some(seats) = self.workers.pick(want(answer)) {
+            self.place(answer, seats); // where its worker has just gone, it waits again
             return Ok(());
         }
         let slots = self.has_room(answer)?;
