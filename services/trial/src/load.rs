@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use memchr::memmem;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -56,13 +57,8 @@ impl Script {
             self.tokens,
             self.gap.as_micros()
         );
-        let body =
-            format!("{{\"model\":\"scripted\",\"stream\":{stream},\"messages\":[{{\"role\":\"user\",\"content\":\"{directive}\"}}]}}");
-        let (length, key) = (body.len(), self.credential());
-        format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: mesh\r\n{key}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .into_bytes()
+        let body = json!({"model": "scripted", "stream": stream, "messages": [{"role": "user", "content": directive}]});
+        post("/v1/chat/completions", self.key.as_deref(), &body)
     }
 
     /// The same by the door that names the answer in its head and that is ended by hanging up.
@@ -73,15 +69,22 @@ impl Script {
             self.tokens,
             self.gap.as_micros()
         );
-        let key = self.credential();
+        let key = credential(self.key.as_deref());
         format!("GET /stream?prompt={directive} HTTP/1.1\r\nHost: mesh\r\n{key}\r\n").into_bytes()
     }
+}
 
-    /// The header with the key, if there is one.
-    fn credential(&self) -> String {
-        let key = self.key.as_ref();
-        key.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"))
-    }
+/// A request with a JSON body.
+pub fn post(path: &str, key: Option<&str>, body: &Value) -> Vec<u8> {
+    let (body, key) = (body.to_string(), credential(key));
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nHost: mesh\r\n{key}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+/// The header with the key, if there is one.
+fn credential(key: Option<&str>) -> String {
+    key.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"))
 }
 
 /// One connection.
@@ -128,15 +131,15 @@ impl Connection {
         Ok(&self.buffer)
     }
 
-    /// Reads a whole answer with a `Content-Length`.
-    pub async fn read_whole(&mut self) -> anyhow::Result<()> {
+    /// Reads a whole answer, and returns its body: with its framing, where it came in chunks.
+    pub async fn read_whole(&mut self) -> anyhow::Result<&[u8]> {
         let head = self.read_until(b"\r\n\r\n").await?;
-        ensure!(head.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(head));
+        ensure!(head.starts_with(b"HTTP/1.1 20"), "{:?}", String::from_utf8_lossy(head));
         let end = memmem::find(head, b"\r\n\r\n").unwrap_or_default() + 4;
         let text = String::from_utf8_lossy(&head[..end]).to_ascii_lowercase();
         if text.contains("transfer-encoding: chunked") {
             self.read_until(b"\r\n0\r\n\r\n").await?;
-            return Ok(());
+            return Ok(&self.buffer[end..]);
         }
         let length: usize = text
             .lines()
@@ -145,7 +148,7 @@ impl Connection {
         while self.buffer.len() < end + length {
             ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the answer broke off");
         }
-        Ok(())
+        Ok(&self.buffer[end..])
     }
 
     /// Counts the events that come until the answer's end, those that came with its head too. Nothing is kept but the last few bytes.

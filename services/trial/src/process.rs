@@ -89,6 +89,14 @@ impl Process {
         Ok(())
     }
 
+    /// Stops it gracefully, and sees that it ends well within `limit`.
+    pub async fn stop(&mut self, limit: Duration) -> anyhow::Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let status = self.ended(limit).await?;
+        anyhow::ensure!(status.success(), "{} ended with {status}:\n{}", self.plan.name, self.output());
+        Ok(())
+    }
+
     /// Whether it has ended, by whatever cause.
     pub fn is_dead(&mut self) -> anyhow::Result<bool> {
         Ok(self.child.try_wait()?.is_some())

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use trial::{
     fleet::{Fleet, Layout},
-    load::Connection,
+    load::{Connection, post},
     process,
 };
 
@@ -79,13 +79,8 @@ async fn both_ready(fleet: &Fleet) -> anyhow::Result<()> {
 async fn read(settings: &Settings, fleet: &mut Fleet, kill_after: Option<usize>) -> anyhow::Result<String> {
     let body = json!({"stream": true, "temperature": 0.7, "seed": 4, "max_tokens": settings.tokens,
         "messages": [{"role": "user", "content": settings.prompt}]});
-    let body = body.to_string();
-    let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: mesh\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
     let mut connection = Connection::open(fleet.http[0]).await?;
-    connection.send(request.as_bytes()).await?;
+    connection.send(&post("/v1/chat/completions", None, &body)).await?;
     let (mut text, mut tokens, mut seen, mut killed) = (String::new(), 0, 0, None);
     loop {
         let all = String::from_utf8_lossy(connection.read_until_after(seen, b"\n\n").await?).into_owned();

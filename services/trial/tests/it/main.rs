@@ -40,3 +40,8 @@ fn no_token_is_lost_or_doubled_whichever_process_dies() {
     );
     assert!(std::fs::read_to_string(histories).unwrap().lines().count() >= 16 * 30);
 }
+
+#[test]
+fn what_binaries_are_laid_out_by_runs_at_every_door_and_stops_well() {
+    run(env!("CARGO_BIN_EXE_train"), &[]);
+}
