@@ -18,8 +18,9 @@ use super::Store;
 const BATCH: usize = 512;
 /// Bytes in one call: a quarter of what a message may have.
 const BATCH_BYTES: usize = proto::MAX_ENCODED_MESSAGE / 4;
-/// Turns are gathered for so long: many end in the same second, and one transaction serves them all.
-const GATHER: Duration = Duration::from_millis(50);
+/// Turns are gathered for so long: many end in the same second, and one transaction serves them all. Not for longer, as it has a core for
+/// itself meanwhile, and a token that needs that core waits.
+const GATHER: Duration = Duration::from_millis(20);
 /// How long a turn waits for the one before it in its conversation.
 const SETTLE: Duration = Duration::from_secs(1);
 /// The first pause after a failure, doubled each time.
