@@ -12,17 +12,19 @@
 ARG BUILDER=rust:1.95-bookworm
 
 FROM ${BUILDER} AS build
+# llama.cpp as shared libraries with one back end for each kind of processor, the best of which is loaded at the start: one image runs
+# on any x86-64.
+ARG FEATURES=dynamic-backends
+# The binaries find llama.cpp's libraries beside themselves, which the crate's build does not see to. They are laid out by what runs, as `make dist`
+# does it, and keep their symbols: strip breaks what BOLT has written.
+ENV RUSTFLAGS="-C link-arg=-Wl,-rpath,\$ORIGIN -C link-arg=-Wl,--emit-relocs -C symbol-mangling-version=v0"
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN apt-get update \
     && apt-get install -y --no-install-recommends cmake libclang-dev \
        "$(apt-cache pkgnames bolt- | grep -xE 'bolt-[0-9]+' | sort -V | tail -1)" \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# llama.cpp as shared libraries with one back end for each kind of processor, the best of which is loaded at the start: one image runs
-# on any x86-64. The binaries find them beside themselves, which the crate's build does not see to.
-ARG FEATURES=dynamic-backends
-ENV RUSTFLAGS="-C link-arg=-Wl,-rpath,\$ORIGIN"
-SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     features=$(sed 's/[^,]*/unbroken\/&,engine-worker\/&/g' <<<"${FEATURES}") \
     && cargo build --locked --profile dist --workspace --bin=unbroken{,-gateway,-router,-worker,-store} --bin=train --features "${features}" \

@@ -20,10 +20,10 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
     let key = bench.mesh.key.as_deref();
     // Of each share: what each round took through the mesh, at the worker, through nginx, at its upstream.
     let mut rounds = SHARES.map(|_| [Vec::new(), Vec::new(), Vec::new(), Vec::new()]);
-    for _ in 0..bench.rounds {
+    for round in 0..bench.rounds {
         let times = [
             by_http(bench.mesh.http[0], key).await?,
-            by_grpc(bench.mesh.engine[0]).await?,
+            by_grpc(bench.mesh.engine[0], round).await?,
             by_http(bench.nginx.http, None).await?,
             by_http(bench.nginx.upstream, None).await?,
         ];
@@ -67,7 +67,7 @@ async fn by_http(address: SocketAddr, key: Option<&str>) -> anyhow::Result<Vec<f
     Ok(times.split_off(20)) // the first ones warm up
 }
 
-async fn by_grpc(address: SocketAddr) -> anyhow::Result<Vec<f64>> {
+async fn by_grpc(address: SocketAddr, round: usize) -> anyhow::Result<Vec<f64>> {
     let mut client = EngineServiceClient::connect(format!("http://{address}")).await?;
     let mut times = Vec::new();
     for number in 0..ANSWERS {
@@ -76,7 +76,7 @@ async fn by_grpc(address: SocketAddr) -> anyhow::Result<Vec<f64>> {
             prompt,
             ..ChatRequest::default()
         };
-        let stream_id = format!("first-{number}");
+        let stream_id = format!("first-{round}-{number}");
         let start = Instant::now();
         let request = GenerateRequest {
             stream_id,
