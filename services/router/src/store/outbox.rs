@@ -269,12 +269,12 @@ mod tests {
         turns.iter().map(|turn| turn.stream_id.as_str()).collect()
     }
 
-    /// How long a batch gathers to which `later` is added 10 ms after a log.
+    /// How long a batch gathers to which `later` is added soon after a log.
     async fn gathers(later: FinishedTurn) -> Duration {
         let (outbox, start) = (Outbox::new(10), tokio::time::Instant::now());
         outbox.push(turn(0, false));
         tokio::join!(outbox.gather(), async {
-            sleep(Duration::from_millis(10)).await;
+            sleep(GATHER / 4).await;
             outbox.push(later);
         });
         start.elapsed()
