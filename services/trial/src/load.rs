@@ -63,6 +63,11 @@ impl Script {
 
     /// The same by the door that names the answer in its head and that is ended by hanging up.
     pub fn simple_request(&self) -> Vec<u8> {
+        self.request_at("/stream?prompt=")
+    }
+
+    /// The same by a door that takes the prompt at the end of its address.
+    pub fn request_at(&self, address: &str) -> Vec<u8> {
         let directive = format!(
             "[[script%20id={}%20tokens={}%20gap_us={}%20ttft_us=0]]",
             self.id,
@@ -70,7 +75,7 @@ impl Script {
             self.gap.as_micros()
         );
         let key = credential(self.key.as_deref());
-        format!("GET /stream?prompt={directive} HTTP/1.1\r\nHost: mesh\r\n{key}\r\n").into_bytes()
+        format!("GET {address}{directive} HTTP/1.1\r\nHost: mesh\r\n{key}\r\n").into_bytes()
     }
 }
 

@@ -96,7 +96,9 @@ async fn doors(mesh: &Mesh) -> anyhow::Result<()> {
         ("/chat", json!({"message": PROMPT})),
     ];
     let mut requests: Vec<_> = doors.iter().map(|(path, body)| post(path, mesh.key.as_deref(), body)).collect();
-    requests.push(script(mesh, 20, Duration::ZERO, false).simple_request());
+    let script = script(mesh, 20, Duration::ZERO, false);
+    let addresses = ["/stream?prompt=", "/v1/chat/completions/stream?prompt=", "/v1/chat/stream?q="];
+    requests.extend(addresses.map(|address| script.request_at(address)));
     let mut connection = Connection::open(mesh.http).await?;
     for request in &requests {
         for _ in 0..TIMES {
