@@ -64,7 +64,6 @@ pub(crate) struct Router {
     outbox: Option<Arc<Outbox>>,
     /// Who claims epochs: a name that no other router has.
     name: String,
-    began: Instant,
     /// Said once draining has begun and no answer runs any more.
     over: CancellationToken,
 }
@@ -85,7 +84,6 @@ impl Router {
             outbox: store.is_some().then(|| Arc::new(Outbox::new(settings.outbox))),
             store,
             name: uuid::Uuid::now_v7().to_string(),
-            began: Instant::now(),
             workers: Workers::new(Arc::clone(&pulse)),
             queue: Mutex::default(),
             answers: Mutex::new(Shelf::new(bounds)),

@@ -35,6 +35,8 @@ use crate::{
 const COMMANDS: usize = 4096;
 /// A worker that has spoken within this time is there: half more than the time between two heartbeats.
 const NEAR: Duration = Duration::from_millis(600);
+/// A worker that was named so lately may only not have been reached yet.
+const NEW: Duration = Duration::from_secs(10);
 /// Answers that a worker that comes back is told to stop. It stops those without a reader by itself after its grace time.
 const LOST: usize = 4096;
 
@@ -42,6 +44,8 @@ const LOST: usize = 4096;
 pub(crate) struct Worker {
     address: Arc<str>,
     name: u64,
+    /// When discovery named it.
+    named: Instant,
     /// Seats of the calls that this router has there.
     outstanding: AtomicU32,
     health: Mutex<Health>,
@@ -69,6 +73,7 @@ impl Worker {
         Self {
             address: address.into(),
             name: pick::name_of(address),
+            named: Instant::now(),
             outstanding: AtomicU32::new(0),
             health: Mutex::new(Health {
                 state: WorkerState::Connecting,
@@ -108,6 +113,11 @@ impl Worker {
     /// Whether it has ever said what it serves.
     pub(crate) fn is_met(&self) -> bool {
         self.health.lock().met
+    }
+
+    /// Whether it has not said yet what it serves, and may do so soon.
+    pub(crate) fn is_new(&self) -> bool {
+        !self.is_met() && self.named.elapsed() < NEW
     }
 
     /// Looks at its models, as it last told them.
@@ -230,5 +240,21 @@ impl Worker {
 impl Health {
     fn is_ready(&self) -> bool {
         self.state == WorkerState::Ready && !self.breaker.is_open(Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_is_new_until_it_speaks_or_has_had_time_to() {
+        let worker = || Worker::new("127.0.0.1:50061", Arc::new(Pulse::default()));
+        let (silent, speaking) = (worker(), worker());
+        assert!(silent.is_new() && speaking.is_new());
+        speaking.heard(Load::default());
+        assert!(silent.is_new() && !speaking.is_new());
+        tokio::time::advance(NEW).await;
+        assert!(!silent.is_new());
     }
 }

@@ -155,7 +155,9 @@ impl Workers {
         if let Some(model) = ready {
             return Ok(model);
         }
-        if list.iter().any(|known| of(&known.worker).is_some()) || !list.iter().any(|known| known.worker.is_met()) {
+        let known = list.iter().any(|known| of(&known.worker).is_some());
+        let may_turn_up = list.iter().any(|known| known.worker.is_new()) || !list.iter().any(|known| known.worker.is_met());
+        if known || may_turn_up {
             let message = if name.is_empty() {
                 "no worker is ready".to_owned()
             } else {
@@ -177,9 +179,9 @@ impl Workers {
         })
     }
 
-    /// Whether every worker has spoken at least once.
-    pub(crate) fn all_met(&self) -> bool {
-        self.list.read().iter().all(|known| known.worker.is_met())
+    /// Whether one was named so lately that it may turn up soon.
+    pub(crate) fn expects_more(&self) -> bool {
+        self.list.read().iter().any(|known| known.worker.is_new())
     }
 
     /// The ready workers.

@@ -25,8 +25,6 @@ use crate::{
 
 /// How long the workers may take to say whether they have it.
 const ASK: Duration = Duration::from_secs(2);
-/// A router that began so lately may not have reached the worker that has it.
-const YOUNG: Duration = Duration::from_secs(10);
 
 /// An answer that a worker has, and the call that reads it from its first entry.
 pub(super) struct Found {
@@ -197,17 +195,12 @@ impl Router {
                 head,
                 request,
             })),
-            Ok(None) if !self.is_young() => Ok(None),
+            Ok(None) if !self.workers.expects_more() => Ok(None),
             Ok(None) | Err(_) => Err(Failure {
                 retry_after_ms: 500,
                 ..Failure::new(Reason::Unavailable, "not every worker could be asked for this answer")
             }),
         }
-    }
-
-    /// Whether a worker that has never been reached may still turn up.
-    fn is_young(&self) -> bool {
-        self.began.elapsed() < YOUNG && !self.workers.all_met()
     }
 
     /// Takes over what a worker has, if it is the caller's; else it is let go of, and is not found.

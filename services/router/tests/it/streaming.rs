@@ -105,6 +105,21 @@ async fn an_unknown_model_and_a_wrong_field_are_named() {
 }
 
 #[tokio::test]
+async fn a_model_that_a_worker_may_still_bring_is_unavailable_and_not_unknown() {
+    let worker = FakeWorker::start(&["here"], 4);
+    let mesh = router_at(&format!("{},127.0.0.1:9", worker.address), &[]).await;
+    mesh.until(|status| ready(status) == 1).await;
+    let mut request = ask("hi");
+    request.model = "coming".to_owned();
+    let failure = Failure::from_status(&mesh.stream(request.clone()).await.unwrap_err());
+    assert_eq!((failure.reason(), failure.retry_after_ms), (Reason::Unavailable, 1000));
+    request.model = "here".to_owned();
+    let answer = mesh.streaming(request);
+    worker.started().await.whole(2).await;
+    answer.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn without_a_worker_the_answer_is_unavailable_at_once() {
     let mesh = router_at("127.0.0.1:9", &[]).await;
     let failure = Failure::from_status(&mesh.stream(ask("hi")).await.unwrap_err());
