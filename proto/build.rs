@@ -16,12 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .codec_path("crate::codec::Plain")
-        // An entry is kept once for every token: its rare and large events live behind a pointer.
-        .boxed(".chat.v1.Entry.event.tool_call")
-        .boxed(".chat.v1.Entry.event.finished")
-        .boxed(".chat.v1.Entry.event.failed")
-        .boxed(".chat.v1.Entry.event.cancelled")
-        .boxed(".chat.v1.Entry.end")
+        // An entry is made, kept and copied once for every token: see there.
+        .extern_path(".chat.v1.Entry", "crate::entry::Entry")
         // A message comes for every token too, and is moved from hand to hand.
         .boxed(".chat.v1.ChatResponse.head")
         .boxed(".chat.v1.ChatResponse.refused")

@@ -1,13 +1,66 @@
-//! What an entry means: used by whoever writes, keeps or projects journals.
+//! An entry of a journal, and what it means: used by whoever writes, keeps or projects journals.
 
-use crate::v1::{Cancelled, ChoiceEnd, Entry, Failure, FinishReason, Finished, Usage, entry::Event};
+mod wire;
+
+use compact_str::CompactString;
+use smallvec::SmallVec;
+
+use crate::v1::{Cancelled, ChoiceEnd, Failure, FinishReason, Finished, TokenLogprob, ToolCallDelta, Usage};
+
+/// Ids of tokens, in the entry itself where they are few: nearly always there is one.
+pub type TokenIds = SmallVec<[u32; 4]>;
+
+/// One entry of a journal: `chat.v1.Entry`.
+///
+/// It is made, kept and copied once for every token in every process. Therefore it is not the struct that prost would generate but one
+/// that needs no allocation: a token's text and id lie in it, and what is rare or large lies behind a pointer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Entry {
+    /// New text of the answer. May be empty: a token that ends in the middle of a character, or that may begin a stop string, is
+    /// released with a later one.
+    pub token: CompactString,
+    /// The ids of the generated tokens that this entry stands for, where the engine knows them.
+    pub token_ids: TokenIds,
+    /// How many generated tokens it stands for: 1 for a token; 0 for a terminal, or for held text that is released at the end.
+    pub tokens: u32,
+    /// Which of the `n` choices.
+    pub choice: u32,
+    /// Milliseconds from the request's arrival at the router to this entry's.
+    pub latency_ms: u32,
+    /// One for each token of this entry, where the request asked for them.
+    pub logprobs: Vec<TokenLogprob>,
+    /// What else it is.
+    pub event: Option<Event>,
+    /// Of several choices, this entry's has ended with it; the terminal entry says so once more for all.
+    pub end: Option<Box<ChoiceEnd>>,
+}
+
+/// What an entry is beside text.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Event {
+    /// The model thinks: text that is not part of the answer proper.
+    #[prost(string, tag = "7")]
+    Reasoning(String),
+    /// The model calls a function.
+    #[prost(message, tag = "8")]
+    ToolCall(Box<ToolCallDelta>),
+    /// Terminal: the answer is whole.
+    #[prost(message, tag = "9")]
+    Finished(Box<Finished>),
+    /// Terminal: it broke off.
+    #[prost(message, tag = "10")]
+    Failed(Box<Failure>),
+    /// Terminal: somebody ended it.
+    #[prost(message, tag = "11")]
+    Cancelled(Box<Cancelled>),
+}
 
 impl Entry {
     /// A token of text.
-    pub fn text(token: impl Into<String>, id: u32) -> Self {
+    pub fn text(token: impl Into<CompactString>, id: u32) -> Self {
         Self {
             token: token.into(),
-            token_ids: vec![id],
+            token_ids: TokenIds::from_slice(&[id]),
             tokens: 1,
             ..Self::default()
         }
@@ -72,7 +125,13 @@ impl Entry {
             .map(|one| size_of_val(one) * (1 + one.top.len()) + 2 * one.token.len())
             .sum();
         let end = self.end.as_ref().map_or(0, |end| size_of_val(&**end) + end.stop.len());
-        size_of::<Self>() + self.token.capacity() + self.token_ids.capacity() * size_of::<u32>() + event + logprobs + end
+        let text = if self.token.is_heap_allocated() { self.token.capacity() } else { 0 };
+        let ids = if self.token_ids.spilled() {
+            size_of_val(&*self.token_ids)
+        } else {
+            0
+        };
+        size_of::<Self>() + text + ids + event + logprobs + end
     }
 }
 

@@ -4,7 +4,7 @@
 //! terminal ([`Entry::is_terminal`](v1::Entry::is_terminal)), and how a [`Failure`](v1::Failure) travels as a status.
 
 pub mod codec;
-mod entry;
+pub mod entry;
 mod failure;
 mod image;
 mod size;
@@ -17,6 +17,8 @@ pub use size::{MAX_DECODED_MESSAGE, MAX_ENCODED_MESSAGE};
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
 pub mod v1 {
     tonic::include_proto!("chat.v1");
+
+    pub use crate::entry::{self, Entry};
 }
 
 /// The compiled descriptors of `chat.proto`, for server reflection.

@@ -21,7 +21,7 @@ pub(super) fn entries(choice: &Choice, token: Option<u32>, said: Vec<Said>, many
         entries.push(entry(choice, nothing));
     }
     if let (Some(first), Some(token)) = (entries.first_mut(), token) {
-        first.token_ids = vec![token];
+        first.token_ids.push(token);
         first.tokens = 1;
     }
     if let Some(last) = entries.last_mut() {
@@ -36,7 +36,7 @@ fn entry(choice: &Choice, said: Said) -> Entry {
         ..Entry::default()
     };
     match said {
-        Said::Text(text) => entry.token = text,
+        Said::Text(text) => entry.token = text.into(),
         Said::Thought(thought) => entry.event = Some(Event::Reasoning(thought)),
         Said::Call(delta) => entry.event = Some(Event::ToolCall(Box::new(delta))),
     }

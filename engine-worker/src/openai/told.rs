@@ -65,7 +65,7 @@ impl Told {
             return;
         }
         self.entries.push(Entry {
-            token: text,
+            token: text.into(),
             tokens: u32::try_from(logprobs.len()).unwrap_or(1).max(1),
             logprobs,
             choice,

@@ -3,6 +3,8 @@
 
 use std::cmp::Ordering;
 
+use compact_str::CompactString;
+
 use super::oracle::Oracle;
 
 /// Where a stop string cuts the text of a choice.
@@ -51,7 +53,7 @@ impl Cut {
     }
 
     /// Leaves of a token's text what is released.
-    pub(super) fn apply(&self, index: u32, text: &mut String) {
+    pub(super) fn apply(&self, index: u32, text: &mut CompactString) {
         match index.cmp(&self.index) {
             Ordering::Less => {}
             Ordering::Equal => text.truncate(self.text),

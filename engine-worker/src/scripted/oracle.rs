@@ -5,6 +5,7 @@
 //! `[[script id=r1 …]]` it is `r1.0 `, `r1.1 `, … (choice `c` past the first: `r1/c.0 `), so that a lost, doubled, reordered or
 //! misrouted token shows in the text alone.
 
+use compact_str::{CompactString, ToCompactString as _};
 use proto::v1::Message;
 
 /// The words that an answer without a directive is made of.
@@ -45,12 +46,20 @@ impl Oracle {
     }
 
     /// The text of a token.
-    pub fn text(&self, choice: u32, index: u32) -> String {
-        match self {
-            Self::Words(_) => [WORDS[self.id(choice, index) as usize % WORDS.len()], " "].concat(),
-            Self::Named(name) if choice == 0 => [name, ".", &index.to_string(), " "].concat(),
-            Self::Named(name) => [name, "/", &choice.to_string(), ".", &index.to_string(), " "].concat(),
-        }
+    pub fn text(&self, choice: u32, index: u32) -> CompactString {
+        let mut text = match self {
+            Self::Words(_) => CompactString::const_new(WORDS[self.id(choice, index) as usize % WORDS.len()]),
+            Self::Named(name) => {
+                let mut text = CompactString::new(name);
+                if choice > 0 {
+                    text.extend(["/", &choice.to_compact_string()]);
+                }
+                text.extend([".", &index.to_compact_string()]);
+                text
+            }
+        };
+        text.push(' ');
+        text
     }
 
     /// The text of the first `tokens` tokens.

@@ -7,7 +7,11 @@ mod prefix;
 
 use std::time::Duration;
 
-use proto::v1::{ChatRequest, ChoiceEnd, Entry, Failure, FinishReason, GenerateRequest, Reason, TokenLogprob, ToolCallDelta, entry::Event};
+use compact_str::CompactString;
+use proto::v1::{
+    ChatRequest, ChoiceEnd, Entry, Failure, FinishReason, GenerateRequest, Reason, TokenLogprob, ToolCallDelta,
+    entry::{Event, TokenIds},
+};
 
 use super::{
     Settings,
@@ -148,7 +152,7 @@ impl Plan {
         let text = self.text(index, choice);
         let id = self.oracle.id(choice, index);
         let mut entry = Entry {
-            token_ids: vec![id],
+            token_ids: TokenIds::from_slice(&[id]),
             tokens: 1,
             choice,
             ..Entry::default()
@@ -160,7 +164,7 @@ impl Plan {
             entry.logprobs.push(self.logprob(index, choice, top));
         }
         if index < self.reasoning {
-            entry.event = Some(Event::Reasoning(text));
+            entry.event = Some(Event::Reasoning(text.into()));
         } else if let Some(tool) = &self.tool {
             entry.event = Some(Event::ToolCall(Box::new(self.tool_piece(index, choice, tool))));
         } else {
@@ -183,7 +187,7 @@ impl Plan {
         }
     }
 
-    fn text(&self, index: u32, choice: u32) -> String {
+    fn text(&self, index: u32, choice: u32) -> CompactString {
         let mut text = self.oracle.text(choice, index);
         if let Some(cut) = self.cuts.get(choice as usize).and_then(Option::as_ref) {
             cut.apply(index, &mut text);
@@ -215,8 +219,8 @@ impl Plan {
         let one = |index: u32, logprob: f32| {
             let token = self.oracle.text(choice, index);
             TokenLogprob {
-                bytes: token.clone().into_bytes(),
-                token,
+                bytes: token.as_bytes().to_vec(),
+                token: token.into(),
                 logprob,
                 top: Vec::new(),
             }

@@ -218,7 +218,7 @@ mod tests {
     fn texts(slot: &Slot) -> Option<(u32, Vec<String>)> {
         let mut batch = Vec::new();
         match slot.poll_take(&Context::from_waker(Waker::noop()), &mut batch) {
-            Poll::Ready(Taken::Entries(first)) => Some((first, batch.into_iter().map(|entry| entry.token).collect())),
+            Poll::Ready(Taken::Entries(first)) => Some((first, batch.into_iter().map(|entry| entry.token.into()).collect())),
             _ => None,
         }
     }

@@ -46,7 +46,7 @@ fn everything() -> Vec<Entry> {
     };
     entries.push(event(Event::Reasoning("hm".to_owned())));
     entries.push(Entry {
-        token: "both".to_owned(),
+        token: "both".into(),
         ..event(Event::Reasoning("at once".to_owned()))
     });
     entries.push(event(Event::ToolCall(Box::new(ToolCallDelta {

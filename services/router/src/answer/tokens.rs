@@ -52,7 +52,7 @@ impl Answer {
                 rest.split_off(..(entry.tokens as usize).min(rest.len())).unwrap_or_default()
             });
             Entry {
-                token_ids: ids.to_vec(),
+                token_ids: ids.into(),
                 ..entry.clone()
             }
         };

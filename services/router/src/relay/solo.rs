@@ -94,7 +94,7 @@ impl Stream for Solo {
 fn response(id: &str, position: u32, entry: &Entry) -> ChatResponse {
     let plain = entry.event.is_none() && entry.logprobs.is_empty() && entry.choice == 0;
     ChatResponse {
-        token: Some(entry.token.clone()),
+        token: Some(entry.token.to_string()),
         done: Some(entry.is_terminal()),
         latency_ms: Some(entry.latency_ms),
         stream_id: Some(id.to_owned()),

@@ -1,7 +1,10 @@
 //! What the store is told of an answer: its turn, as the journal shows it at the end. Pure.
 
 use prost::Message as _;
-use proto::v1::{Entry, FinishedTurn, GenerateResponse, Message, Role, ToolCall, entry::Event};
+use proto::v1::{
+    Entry, FinishedTurn, GenerateResponse, Message, Role, ToolCall,
+    entry::{Event, TokenIds},
+};
 
 use crate::answer::Answer;
 
@@ -58,7 +61,7 @@ fn journal<'entries>(entries: impl IntoIterator<Item = &'entries Entry>) -> Vec<
         entries: entries
             .into_iter()
             .map(|entry| Entry {
-                token_ids: Vec::new(),
+                token_ids: TokenIds::new(),
                 ..entry.clone()
             })
             .collect(),

@@ -14,7 +14,7 @@ fn said(answer: &StoredAnswer) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut push = |token: &str, event| {
         entries.push(Entry {
-            token: token.to_owned(),
+            token: token.into(),
             event,
             ..Entry::default()
         });
