@@ -139,7 +139,7 @@ impl<P: Projection> Stream<P> {
                     if position == first + 1 {
                         // The others will take about what the first one took: room for them at once, and not by doubling.
                         let others = (self.out.len() - before) * (self.batch.len() - 1);
-                        self.out.reserve(others.min(ROOM));
+                        self.out.reserve((others + others / 8).min(ROOM));
                     }
                     match &mut ids {
                         None if self.answer.is_lost() => self.projection.broken(entry, &mut self.out),

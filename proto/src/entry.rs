@@ -14,7 +14,7 @@ pub type TokenIds = SmallVec<[u32; 4]>;
 ///
 /// It is made, kept and copied once for every token in every process. Therefore it is not the struct that prost would generate but one
 /// that needs no allocation: a token's text and id lie in it, and what is rare or large lies behind a pointer.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Entry {
     /// New text of the answer. May be empty: a token that ends in the middle of a character, or that may begin a stop string, is
     /// released with a later one.
@@ -33,6 +33,26 @@ pub struct Entry {
     pub event: Option<Event>,
     /// Of several choices, this entry's has ended with it; the terminal entry says so once more for all.
     pub end: Option<Box<ChoiceEnd>>,
+}
+
+impl Clone for Entry {
+    /// As it would be derived, without a call for each thing that nearly every entry lacks.
+    fn clone(&self) -> Self {
+        Self {
+            token: self.token.clone(),
+            token_ids: TokenIds::from_slice(&self.token_ids),
+            tokens: self.tokens,
+            choice: self.choice,
+            latency_ms: self.latency_ms,
+            logprobs: if self.logprobs.is_empty() {
+                Vec::new()
+            } else {
+                self.logprobs.clone()
+            },
+            event: self.event.clone(),
+            end: self.end.clone(),
+        }
+    }
 }
 
 /// What an entry is beside text.

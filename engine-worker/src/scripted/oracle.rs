@@ -52,9 +52,11 @@ impl Oracle {
             Self::Named(name) => {
                 let mut text = CompactString::new(name);
                 if choice > 0 {
-                    text.extend(["/", &choice.to_compact_string()]);
+                    text.push('/');
+                    text.push_str(&choice.to_compact_string());
                 }
-                text.extend([".", &index.to_compact_string()]);
+                text.push('.');
+                text.push_str(&index.to_compact_string());
                 text
             }
         };

@@ -19,18 +19,23 @@ const REASONING: u32 = 7;
 const CANCELLED: u32 = 11;
 const END: u32 = 12;
 
+/// What is written in one piece: text and ids that lie in the entry.
+const SMALL_TEXT: usize = 24;
+const SMALL_IDS: usize = 4;
+/// The most that it takes: two keys and lengths, and three numbers with their keys, each of which may be five bytes long.
+const SMALL: usize = 2 + SMALL_TEXT + 2 + 5 * SMALL_IDS + 3 * (1 + 5);
+
 impl Message for Entry {
     fn encode_raw(&self, buf: &mut impl BufMut) {
-        if !self.token.is_empty() {
-            encode_key(TOKEN, WireType::LengthDelimited, buf);
-            encode_varint(self.token.len() as u64, buf);
-            buf.put_slice(self.token.as_bytes());
-        }
-        uint32::encode_packed(TOKEN_IDS, &self.token_ids, buf);
-        for (tag, number) in self.numbers() {
-            if number != 0 {
-                uint32::encode(tag, &number, buf);
-            }
+        if self.token.len() <= SMALL_TEXT && self.token_ids.len() <= SMALL_IDS {
+            // A buffer looks for room whenever something is put into it: once for all of this.
+            let mut room = [0; SMALL];
+            let mut rest = &mut room[..];
+            self.encode_common(&mut rest);
+            let left = rest.len();
+            buf.put_slice(&room[..SMALL - left]);
+        } else {
+            self.encode_common(buf);
         }
         message::encode_repeated(LOGPROBS, &self.logprobs, buf);
         if let Some(event) = &self.event {
@@ -64,14 +69,10 @@ impl Message for Entry {
             0 => 0,
             len => key_len(TOKEN) + encoded_len_varint(len as u64) + len,
         };
-        let numbers: usize = self
-            .numbers()
-            .into_iter()
-            .map(|(tag, number)| if number == 0 { 0 } else { uint32::encoded_len(tag, &number) })
-            .sum();
+        let number = |(tag, number)| if number == 0 { 0 } else { uint32::encoded_len(tag, &number) };
         token
             + uint32::encoded_len_packed(TOKEN_IDS, &self.token_ids)
-            + numbers
+            + self.numbers().into_iter().map(number).sum::<usize>()
             + message::encoded_len_repeated(LOGPROBS, &self.logprobs)
             + self.event.as_ref().map_or(0, Event::encoded_len)
             + self.end.as_ref().map_or(0, |end| message::encoded_len(END, end))
@@ -83,6 +84,21 @@ impl Message for Entry {
 }
 
 impl Entry {
+    /// Writes what most entries have.
+    fn encode_common(&self, buf: &mut impl BufMut) {
+        if !self.token.is_empty() {
+            encode_key(TOKEN, WireType::LengthDelimited, buf);
+            encode_varint(self.token.len() as u64, buf);
+            buf.put_slice(self.token.as_bytes());
+        }
+        uint32::encode_packed(TOKEN_IDS, &self.token_ids, buf);
+        for (tag, number) in self.numbers() {
+            if number != 0 {
+                uint32::encode(tag, &number, buf);
+            }
+        }
+    }
+
     fn numbers(&self) -> [(u32, u32); 3] {
         [(TOKENS, self.tokens), (CHOICE, self.choice), (LATENCY_MS, self.latency_ms)]
     }
@@ -226,6 +242,20 @@ mod tests {
         for wrong in [&[0x0a, 1, 0xff][..], &[0x0a, 9, b'a'], &[0x08, 1]] {
             assert!(Entry::decode(wrong).unwrap_err().to_string().contains("Entry.token"), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_largest_small_entry_has_room() {
+        let entry = Entry {
+            token: "x".repeat(SMALL_TEXT).into(),
+            token_ids: TokenIds::from_slice(&[u32::MAX; SMALL_IDS]),
+            tokens: u32::MAX,
+            choice: u32::MAX,
+            latency_ms: u32::MAX,
+            ..Entry::default()
+        };
+        assert_eq!(entry.encoded_len(), SMALL);
+        assert_eq!(Entry::decode(&entry.encode_to_vec()[..]).unwrap(), entry);
     }
 
     #[test]

@@ -31,11 +31,32 @@ impl<E> Default for Entries<E> {
 
 impl<E> Entries<E> {
     pub(crate) fn push(&mut self, entry: E) {
+        self.make_room(1);
+        self.tail.push(entry);
+    }
+
+    pub(crate) fn extend(&mut self, mut entries: Vec<E>) {
+        while !entries.is_empty() {
+            let room = self.make_room(entries.len());
+            let rest = entries.split_off(room);
+            self.tail.append(&mut entries);
+            entries = rest;
+        }
+    }
+
+    /// Makes room in the last segment for so many, or for those of them that it can hold, and says for how many: one at least.
+    fn make_room(&mut self, wanted: usize) -> usize {
         if self.tail.len() == SEGMENT {
             let full = std::mem::replace(&mut self.tail, Vec::with_capacity(SEGMENT));
             self.full.push(full.into_boxed_slice());
         }
-        self.tail.push(entry);
+        let len = self.tail.len();
+        let room = wanted.min(SEGMENT - len);
+        if self.tail.capacity() < len + room {
+            let grown = (2 * len).clamp(len + room, SEGMENT);
+            self.tail.reserve_exact(grown - len);
+        }
+        room
     }
 
     /// The entries from `first` on that lie together in memory. Empty only if there are none.
@@ -91,7 +112,9 @@ mod tests {
     fn a_run_ends_with_its_segment_and_the_next_one_goes_on() {
         let mut entries = Entries::default();
         assert_eq!((entries.run(0), entries.first(), entries.last()), (&[][..], None, None));
-        (0..2 * SEGMENT + 3).for_each(|number| entries.push(number));
+        (0..3).for_each(|number| entries.push(number));
+        entries.extend((3..2 * SEGMENT).collect());
+        entries.extend((2 * SEGMENT..2 * SEGMENT + 3).collect());
         let (mut next, mut runs) = (SEGMENT - 1, Vec::new());
         while let run @ [_, ..] = entries.run(next) {
             assert!(run.iter().copied().eq(next..next + run.len()));

@@ -166,6 +166,24 @@ impl<E> State<E> {
         u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
     }
 
+    /// Counts an entry in that will stand after the last one and so many others that were counted in.
+    fn admit(&mut self, others: u32, entry: &E) -> Result<(), Error>
+    where
+        E: Entry,
+    {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        let terminal = entry.is_terminal();
+        let bytes = self.bytes + entry.weight();
+        if !terminal && (self.len() + others >= self.limits.entries || bytes > self.limits.bytes) {
+            return Err(Error::Full);
+        }
+        self.bytes = bytes;
+        self.closed = terminal;
+        Ok(())
+    }
+
     fn places(&mut self) -> impl Iterator<Item = &mut Place> {
         iter::once(&mut self.first).chain(&mut self.others)
     }
@@ -250,7 +268,8 @@ impl<E: Entry> Writer<E> {
         let (position, woken) = {
             let mut state = self.open()?;
             let position = state.len();
-            push(&mut state, entry)?;
+            state.admit(0, &entry)?;
+            state.entries.push(entry);
             (position, state.waiting())
         };
         woken.wake();
@@ -262,7 +281,7 @@ impl<E: Entry> Writer<E> {
     ///
     /// # Errors
     /// [`Error::Gap`] if `position` is past the end, and the others as [`Writer::append`]. Entries before the one at fault stay.
-    pub fn append_from(&self, position: u32, entries: impl IntoIterator<Item = E>) -> Result<u32, Error> {
+    pub fn append_from(&self, position: u32, mut entries: Vec<E>) -> Result<u32, Error> {
         let (outcome, woken) = {
             let mut state = self.open()?;
             let expected = state.len();
@@ -270,11 +289,16 @@ impl<E: Entry> Writer<E> {
                 return Err(Error::Gap { expected, found: position });
             }
             let known = (expected - position) as usize;
-            let outcome = entries
-                .into_iter()
-                .skip(known)
-                .try_fold(0, |new, entry| push(&mut state, entry).map(|()| new + 1));
-            (outcome, state.waiting())
+            entries.drain(..known.min(entries.len()));
+            let mut new = 0;
+            let refused = entries.iter().find_map(|entry| {
+                let refused = state.admit(new, entry).err();
+                new += u32::from(refused.is_none());
+                refused
+            });
+            entries.truncate(new as usize);
+            state.entries.extend(entries);
+            (refused.map_or(Ok(new), Err), state.waiting())
         };
         woken.wake();
         outcome
@@ -297,19 +321,4 @@ impl<E: Entry> Writer<E> {
         }
         if state.closed { Err(Error::Closed) } else { Ok(state) }
     }
-}
-
-fn push<E: Entry>(state: &mut State<E>, entry: E) -> Result<(), Error> {
-    if state.closed {
-        return Err(Error::Closed);
-    }
-    let terminal = entry.is_terminal();
-    let bytes = state.bytes + entry.weight();
-    if !terminal && (state.len() >= state.limits.entries || bytes > state.limits.bytes) {
-        return Err(Error::Full);
-    }
-    state.bytes = bytes;
-    state.closed = terminal;
-    state.entries.push(entry);
-    Ok(())
 }
