@@ -21,7 +21,7 @@ pub enum Oracle {
     /// Words that hang on this key.
     Words(u64),
     /// `name.i `.
-    Named(String),
+    Named(CompactString),
 }
 
 impl Oracle {
@@ -32,8 +32,8 @@ impl Oracle {
     }
 
     /// What is said under the directive `id=name`.
-    pub fn named(name: impl Into<String>) -> Self {
-        Self::Named(name.into())
+    pub fn named(name: impl AsRef<str>) -> Self {
+        Self::Named(CompactString::new(name))
     }
 
     /// The id of a token: of 32 bits, so that a wrong prefix is recognised.
@@ -50,7 +50,7 @@ impl Oracle {
         let mut text = match self {
             Self::Words(_) => CompactString::const_new(WORDS[self.id(choice, index) as usize % WORDS.len()]),
             Self::Named(name) => {
-                let mut text = CompactString::new(name);
+                let mut text = name.clone();
                 if choice > 0 {
                     text.push('/');
                     text.push_str(&choice.to_compact_string());

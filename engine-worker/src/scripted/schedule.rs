@@ -96,14 +96,19 @@ struct Running {
     /// The token that each choice makes in the next step, and the first choice that does.
     index: u32,
     choice: u32,
-    due: Instant,
+}
+
+/// When an answer has its turn. The time lies here and not with the answer: to compare two answers would be to fetch both.
+struct Due {
+    at: Instant,
+    running: Box<Running>,
 }
 
 pub(super) struct Scheduler {
     inbox: mpsc::Receiver<Order>,
     beat: Arc<Beat>,
     /// The next due one first.
-    running: BinaryHeap<Reverse<Box<Running>>>,
+    running: BinaryHeap<Reverse<Due>>,
     /// Those that a fault has stalled: they wait to be cancelled.
     stalled: Vec<Running>,
     /// When tokens were made last.
@@ -129,7 +134,7 @@ impl Scheduler {
             }
             self.make_due(Instant::now());
             self.tell();
-            let due = self.running.peek().map_or_else(|| Instant::now() + FAR, |first| first.0.due);
+            let due = self.running.peek().map_or_else(|| Instant::now() + FAR, |first| first.0.at);
             if due <= Instant::now() {
                 // Orders and cancels have their turn too, and so has the rest of the process.
                 tokio::task::yield_now().await;
@@ -176,14 +181,14 @@ impl Scheduler {
         }
         let next = plan.position;
         let (index, choice) = plan.place(next);
-        self.running.push(Reverse(Box::new(Running {
+        let running = Box::new(Running {
             plan,
             answer,
             next,
             index,
             choice,
-            due,
-        })));
+        });
+        self.running.push(Reverse(Due { at: due, running }));
         true
     }
 
@@ -199,20 +204,19 @@ impl Scheduler {
         let mut left = TURN;
         while left > 0 {
             let Some(Reverse(first)) = self.running.peek() else { return };
-            if first.due > now {
+            if first.at > now {
                 return;
             }
-            let Some(Reverse(mut running)) = self.running.pop() else { return };
+            let Some(Reverse(Due { at, mut running })) = self.running.pop() else {
+                return;
+            };
             let burst = if running.plan.gap.is_zero() { BURST } else { 1 };
             left = left.saturating_sub(burst);
             match running.steps(burst) {
                 Step::Next => {
-                    running.due = if running.plan.gap.is_zero() {
-                        Instant::now()
-                    } else {
-                        running.due + running.plan.gap
-                    };
-                    self.running.push(Reverse(running));
+                    let gap = running.plan.gap;
+                    let at = if gap.is_zero() { Instant::now() } else { at + gap };
+                    self.running.push(Reverse(Due { at, running }));
                 }
                 Step::Stalled => self.stalled.push(*running),
                 Step::Broken => running.answer.fail(Failure::new(Reason::Upstream, "the script breaks off here")),
@@ -228,7 +232,7 @@ impl Scheduler {
 
     /// Drops the answers that were cancelled.
     fn let_go(&mut self) {
-        self.running.retain(|running| !running.0.answer.is_cancelled());
+        self.running.retain(|running| !running.0.running.answer.is_cancelled());
         self.stalled.retain(|running| !running.answer.is_cancelled());
     }
 
@@ -291,23 +295,23 @@ impl Running {
     }
 }
 
-impl PartialEq for Running {
+impl PartialEq for Due {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Running {}
+impl Eq for Due {}
 
-impl PartialOrd for Running {
+impl PartialOrd for Due {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-/// By when they are due alone.
-impl Ord for Running {
+/// By the time alone.
+impl Ord for Due {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.due.cmp(&other.due)
+        self.at.cmp(&other.at)
     }
 }

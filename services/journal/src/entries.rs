@@ -44,6 +44,11 @@ impl<E> Entries<E> {
         }
     }
 
+    /// Nothing will be added: gives back the room for it.
+    pub(crate) fn seal(&mut self) {
+        self.tail.shrink_to_fit();
+    }
+
     /// Makes room in the last segment for so many, or for those of them that it can hold, and says for how many: one at least.
     fn make_room(&mut self, wanted: usize) -> usize {
         if self.tail.len() == SEGMENT {
@@ -124,5 +129,8 @@ mod tests {
         assert_eq!(runs, [1, SEGMENT, 3]);
         assert!(entries.iter().copied().eq(0..entries.len()));
         assert_eq!((entries.first(), entries.last()), (Some(&0), Some(&(2 * SEGMENT + 2))));
+        assert!(entries.tail.capacity() > 3);
+        entries.seal();
+        assert_eq!((entries.tail.capacity(), entries.len()), (3, 2 * SEGMENT + 3));
     }
 }

@@ -15,9 +15,11 @@ mod journal;
 mod reader;
 mod readers;
 mod shelf;
+mod writer;
 
 pub use entries::Entries;
-pub use journal::{Entry, Error, Journal, Limits, Writer};
+pub use journal::{Entry, Journal, Limits};
 pub use reader::Reader;
 pub use readers::{Delivered, Readers};
 pub use shelf::{Bounds, Kept, Shelf, ShelfFull};
+pub use writer::{Error, Writer};

@@ -54,24 +54,31 @@ pub(crate) struct Answer {
     /// What leads it to the worker that holds its prefix.
     pub(crate) affinity: Option<u64>,
     pub(crate) journal: Journal<Entry>,
-    pub(crate) started: Instant,
+    progress: Progress,
     /// Milliseconds since 1970.
     pub(crate) created_ms: i64,
     /// How long it may take.
     pub(crate) limit: Duration,
-    /// When the last entry came, in milliseconds since it was started.
-    last_ms: AtomicU32,
     /// Whether it is this router's.
     owned: AtomicBool,
-    tokens: Mutex<Tokens>,
     state: Mutex<State>,
+}
+
+/// What each token touches, side by side: with hundreds of answers at a time, nothing of one is in the processor's cache when its next
+/// token comes, and each line that has to be fetched takes longer than all else that is done here.
+#[repr(align(64))]
+struct Progress {
+    started: Instant,
+    /// When the last entry came, in milliseconds since then.
+    last_ms: AtomicU32,
+    tokens: Mutex<Tokens>,
 }
 
 struct State {
     phase: Phase,
     /// What was asked, until it has ended.
     request: Option<Arc<ChatRequest>>,
-    writer: Arc<Writer<Entry>>,
+    writer: Writer<Entry>,
     head: Option<Head>,
     mailboxes: Mailboxes,
     readers: u32,
@@ -132,7 +139,7 @@ impl Answer {
     /// Never for a fresh journal; the type says it.
     pub(crate) fn new(origin: Origin, request: ChatRequest) -> Result<Self, journal::Error> {
         let journal = Journal::new(Limits::default());
-        let writer = Arc::new(journal.claim(origin.epoch)?);
+        let writer = journal.claim(origin.epoch)?;
         let principal = request.principal.clone().unwrap_or_default();
         let turn = if request.conversation_id.is_empty() {
             Turn::None
@@ -158,12 +165,14 @@ impl Answer {
             seats: request.n.max(1),
             affinity: pick::affinity_of(&request),
             journal,
-            started: now,
+            progress: Progress {
+                started: now,
+                last_ms: AtomicU32::new(0),
+                tokens: Mutex::new(Tokens::new(origin.epoch)),
+            },
             created_ms: origin.created_ms,
             limit: origin.limit,
-            last_ms: AtomicU32::new(0),
             owned: AtomicBool::new(true),
-            tokens: Mutex::new(Tokens::new(origin.epoch)),
             state: Mutex::new(State {
                 phase: Phase::Waiting(now),
                 request: Some(Arc::new(request)),
@@ -237,8 +246,13 @@ impl Answer {
     }
 
     /// The writer of the current epoch.
-    pub(crate) fn writer(&self) -> Arc<Writer<Entry>> {
-        Arc::clone(&self.state.lock().writer)
+    pub(crate) fn writer(&self) -> Writer<Entry> {
+        self.state.lock().writer.clone()
+    }
+
+    /// When it was admitted.
+    pub(crate) fn started(&self) -> Instant {
+        self.progress.started
     }
 
     /// The worker that makes it now.
@@ -275,7 +289,7 @@ impl Answer {
             entries: self.journal.len(),
             readers: state.readers,
             state: self.state_word().to_owned(),
-            age_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            age_ms: u64::try_from(self.progress.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         }
     }
 }

@@ -1,26 +1,21 @@
 //! A mesh of separate processes.
 
 mod guard;
+mod sight;
 
-use std::{fmt::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use chassis::channel;
 use proto::v1::{ListAnswersRequest, chat_service_client::ChatServiceClient};
-use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
 use crate::{
     disk::Disk,
-    load::Connection,
     process::{Plan, Process, Setting, free_ports, settings, sibling},
     proxy::Proxy,
 };
-
-/// How long a router that runs may take to reach workers that run.
-const SIGHT: Duration = Duration::from_secs(30);
 
 /// How many of each there are, beside one store.
 #[expect(clippy::struct_excessive_bools, reason = "each is a thing of its own that is there or not")]
@@ -170,7 +165,7 @@ impl Fleet {
         let mut gateways = gateways.collect::<anyhow::Result<Vec<_>>>()?;
         for (gateway, address) in gateways.iter_mut().zip(&http) {
             gateway.ready(*address, "/ready").await?;
-            sees_all_workers(*address).await?;
+            sight::sees_all_workers(*address).await?;
         }
         let key = layout.guarded.then(|| guard::make_key(layout.bin.as_deref(), &store)).transpose()?;
         Ok(Self {
@@ -262,32 +257,6 @@ async fn ways(wanted: bool, from: usize, targets: &[SocketAddr]) -> anyhow::Resu
         ways.push(own);
     }
     Ok(ways)
-}
-
-/// Waits until a gateway knows that each of its routers is connected to all workers: it is ready as soon as one is, which may lack the
-/// model that a test asks for.
-async fn sees_all_workers(gateway: SocketAddr) -> anyhow::Result<()> {
-    let deadline = Instant::now() + SIGHT;
-    loop {
-        match every_worker_is_ready(gateway).await {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() > deadline => return Err(error),
-            Err(_) => sleep(Duration::from_millis(20)).await,
-        }
-    }
-}
-
-async fn every_worker_is_ready(gateway: SocketAddr) -> anyhow::Result<()> {
-    let mut connection = Connection::open(gateway).await?;
-    connection.send(b"GET /health HTTP/1.1\r\nHost: mesh\r\n\r\n").await?;
-    let health: Value = serde_json::from_slice(connection.read_whole().await?)?;
-    let mut routers = health["routers"].as_array().context("no routers")?.iter();
-    let ready = routers.all(|router| {
-        let workers = router["workers"].as_array();
-        workers.is_some_and(|workers| workers.iter().all(|worker| worker["state"] == "ready"))
-    });
-    anyhow::ensure!(ready, "not every worker is ready: {health}");
-    Ok(())
 }
 
 /// Where process `number` finds its targets: behind its own proxies, if there are any.

@@ -58,7 +58,7 @@ pub(crate) struct Clocks {
 impl Answer {
     /// Closes the journal with this entry, unless it is closed.
     pub(crate) fn close(&self, entry: Entry) {
-        let latency_ms = millis(self.started.elapsed());
+        let latency_ms = millis(self.progress.started.elapsed());
         let state = self.state.lock(); // so that no later epoch shuts this entry out
         let _ = state.writer.append(Entry { latency_ms, ..entry }); // fails only if another terminal came first, and that stands
     }
@@ -73,7 +73,7 @@ impl Answer {
         };
         state.request = None;
         state.mailboxes.ring();
-        *self.tokens.lock() = Tokens::default();
+        *self.progress.tokens.lock() = Tokens::default();
         Some(Ending {
             call,
             worker: Arc::clone(&state.worker),
@@ -90,11 +90,11 @@ impl Answer {
     pub(crate) fn due(&self, now: Instant, clocks: &Clocks) -> Due {
         let state = self.state.lock();
         let begun = !self.journal.is_empty();
-        let last = self.started + Duration::from_millis(self.last_ms.load(Ordering::Relaxed).into());
+        let last = self.progress.started + Duration::from_millis(self.progress.last_ms.load(Ordering::Relaxed).into());
         match &state.phase {
             Phase::Ended => Due::Nothing,
             _ if state.orphaned.is_some_and(|until| now >= until) => Due::GiveUp,
-            _ if now >= self.started + self.limit => Due::TooLong,
+            _ if now >= self.progress.started + self.limit => Due::TooLong,
             Phase::Waiting(since) if (state.attempts > 0 || begun) && now >= *since + clocks.failover => Due::Lost,
             Phase::Running(since, _) if !begun && now >= *since + clocks.first_token => Due::NoToken,
             Phase::Running(since, _) if begun && now >= last.max(*since) + clocks.between_tokens => Due::Silent,

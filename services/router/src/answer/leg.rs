@@ -53,11 +53,11 @@ pub(crate) enum Ran {
 impl Answer {
     /// Takes entries of the leg that writes with `writer`, the first for `position`. Called for every token.
     pub(crate) fn feed(&self, writer: &Writer<Entry>, position: u32, mut entries: Vec<Entry>, now: Instant) -> Fed {
-        let latency_ms = millis(now.saturating_duration_since(self.started));
+        let latency_ms = millis(now.saturating_duration_since(self.progress.started));
         let broken = takes_over(&mut entries);
         let terminal = entries.last().is_some_and(Entry::is_terminal);
         let appended = {
-            let mut tokens = self.tokens.lock();
+            let mut tokens = self.progress.tokens.lock();
             if tokens.epoch != writer.epoch() {
                 return Fed::Stale;
             }
@@ -66,7 +66,7 @@ impl Answer {
             }
             writer.append_from(position, entries)
         };
-        self.last_ms.store(latency_ms, Ordering::Relaxed);
+        self.progress.last_ms.store(latency_ms, Ordering::Relaxed);
         match appended {
             Ok(_) if terminal => Fed::Ended,
             Ok(_) => broken.map_or(Fed::More, Fed::Broken),
@@ -87,15 +87,15 @@ impl Answer {
     /// The answer has ended, or the epoch is not a later one.
     pub(crate) fn claim(&self, epoch: u32) -> Result<(), journal::Error> {
         let mut state = self.state.lock();
-        let mut tokens = self.tokens.lock();
-        state.writer = Arc::new(self.journal.claim(epoch)?);
+        let mut tokens = self.progress.tokens.lock();
+        state.writer = self.journal.claim(epoch)?;
         tokens.epoch = epoch;
         Ok(())
     }
 
     /// Opens a leg: `call` makes the call on the worker and must not block. Says whether the answer runs now; it does not if it
     /// has ended, or if the worker was gone.
-    pub(crate) fn run(&self, worker: &Arc<str>, call: impl FnOnce(&Arc<ChatRequest>, &Arc<Writer<Entry>>) -> Option<Call>) -> Ran {
+    pub(crate) fn run(&self, worker: &Arc<str>, call: impl FnOnce(&Arc<ChatRequest>, &Writer<Entry>) -> Option<Call>) -> Ran {
         let mut state = self.state.lock();
         let Phase::Waiting(_) = state.phase else { return Ran::Over };
         let Some(request) = state.request.clone() else { return Ran::Over };
@@ -156,6 +156,7 @@ impl Answer {
     /// Whether the tokens that are left, at the pace of those that were made since the leg began, come within this time.
     fn ends_within(&self, moment: Duration, most: u32, ran: Duration) -> bool {
         let made: u32 = self
+            .progress
             .tokens
             .lock()
             .choices
@@ -174,8 +175,8 @@ impl Answer {
             return None;
         }
         let writer = self.journal.claim(next).ok()?;
-        state.writer = Arc::new(writer);
-        self.tokens.lock().epoch = next;
+        state.writer = writer;
+        self.progress.tokens.lock().epoch = next;
         let Phase::Running(_, call) = std::mem::replace(&mut state.phase, Phase::Waiting(Instant::now())) else {
             return None;
         };

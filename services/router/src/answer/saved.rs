@@ -45,7 +45,7 @@ impl Answer {
             return false;
         }
         let state = self.state.lock();
-        let since = state.saved.claimed.unwrap_or(self.started);
+        let since = state.saved.claimed.unwrap_or(self.progress.started);
         !matches!(state.phase, Phase::Ended) && now >= since + state.saved.claim_again.unwrap_or(RENEW)
     }
 

@@ -1,6 +1,7 @@
 //! The tokens that an answer has so far, and where it stands for the engine that goes on with it.
 
 use proto::v1::{Entry, ResumePoint};
+use smallvec::SmallVec;
 
 use super::Answer;
 use crate::request::MAX_CHOICES;
@@ -13,7 +14,7 @@ pub(super) struct Tokens {
     /// The position of the next entry.
     pub(super) next: u32,
     /// Of each choice.
-    pub(super) choices: Vec<Vec<u32>>,
+    pub(super) choices: SmallVec<[Vec<u32>; 1]>,
 }
 
 impl Answer {
@@ -25,7 +26,7 @@ impl Answer {
                 ..ResumePoint::default()
             })
             .collect();
-        let tokens = self.tokens.lock();
+        let tokens = self.progress.tokens.lock();
         for (point, ids) in points.iter_mut().zip(&tokens.choices) {
             point.token_ids.clone_from(ids);
         }
@@ -44,7 +45,7 @@ impl Answer {
 
     /// All entries so far, each with the ids of its tokens again: for the journal of the worker that goes on.
     pub(crate) fn made(&self) -> Vec<Entry> {
-        let tokens = self.tokens.lock();
+        let tokens = self.progress.tokens.lock();
         let mut rest: Vec<&[u32]> = tokens.choices.iter().map(Vec::as_slice).collect();
         let with_ids = |entry: &Entry| {
             let rest = rest.get_mut(entry.choice as usize);

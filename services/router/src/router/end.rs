@@ -86,7 +86,7 @@ fn log(answer: &Answer, ending: &Ending) {
         prompt_tokens = usage.prompt_tokens,
         completion_tokens = usage.completion_tokens,
         ttft_ms = answer.first_ms(),
-        duration_ms = millis(answer.started.elapsed()),
+        duration_ms = millis(answer.started().elapsed()),
         "answered"
     );
 }

@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Leg {
     pub(super) router: Arc<Router>,
     pub(super) answer: Arc<Answer>,
-    pub(super) writer: Arc<Writer<Entry>>,
+    pub(super) writer: Writer<Entry>,
 }
 
 impl Feed for Leg {
@@ -166,7 +166,7 @@ impl Router {
             let leg = Arc::new(Leg {
                 router: Arc::clone(self),
                 answer: Arc::clone(answer),
-                writer: Arc::clone(writer),
+                writer: writer.clone(),
             });
             worker.call(command, leg, seats)
         });

@@ -47,7 +47,7 @@ impl Router {
             let nobody = Ended {
                 worker: "",
                 epoch: answer.given(),
-                duration_ms: millis(answer.started.elapsed()),
+                duration_ms: millis(answer.started().elapsed()),
             };
             self.send_turn(&answer, nobody);
         } else if let Err(failure) = admitted.and_then(|()| self.admit(&answer)) {
@@ -93,7 +93,7 @@ impl Router {
         let ended = Ended {
             worker: &ending.worker,
             epoch: ending.given,
-            duration_ms: millis(answer.started.elapsed()),
+            duration_ms: millis(answer.started().elapsed()),
         };
         self.send_turn(answer, ended);
     }
@@ -107,7 +107,7 @@ impl Router {
         let ended = Ended {
             worker: &answer.summary().worker,
             epoch: answer.given(),
-            duration_ms: millis(answer.started.elapsed()),
+            duration_ms: millis(answer.started().elapsed()),
         };
         self.send_turn(answer, ended);
     }
