@@ -1,5 +1,6 @@
 //! What is measured.
 
+mod beside;
 mod burst;
 mod cancel;
 mod first;

@@ -1,51 +1,55 @@
 //! Answers as fast as possible.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use super::Bench;
+use super::{Bench, Front, beside::Beside};
 use trial::{
     load::{Crowd, Script},
-    report::{Report, median},
+    report::Report,
 };
 
 const STREAMS: usize = 64;
 const TOKENS: u64 = 200;
-const REPEATS: usize = 10;
+/// Times in one measurement.
+const REPEATS: usize = 4;
+/// Measurements in a round of the bench: each is over within a part of a second.
+const ROUNDS: usize = 4;
+/// What is written of the answers later is written within this time, and counts too.
+const LATER: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     const CASE: &str = "burst: 64 streams of 200 tokens as fast as possible";
-    let mut sums = [Vec::new(), Vec::new()];
-    let mut notes = [String::new(), String::new()];
-    for _ in 0..bench.rounds {
-        for (index, front) in bench.fronts().into_iter().enumerate() {
-            let (before, mut tokens) = (front.cpu()?, 0);
-            for _ in 0..REPEATS {
-                let script = Script {
-                    id: String::new(),
-                    tokens: TOKENS,
-                    gap: Duration::ZERO,
-                    aligned: false,
-                    before: String::new(),
-                    key: front.key.clone(),
-                };
-                let crowd = Crowd::start(front.http, STREAMS, script, Duration::ZERO).await?;
-                let events = std::sync::Arc::clone(&crowd.events);
-                crowd.finish().await?;
-                anyhow::ensure!(events.load(Ordering::Relaxed) >= STREAMS as u64 * TOKENS, "tokens are missing");
-                tokens += STREAMS as u64 * TOKENS;
-            }
-            let micros = front.micros_since(&before, tokens)?;
-            notes[index] = front.by_process(&micros);
-            sums[index].push(micros.iter().sum());
-        }
-    }
-    let [mesh, nginx] = sums.map(median);
-    let [mesh_note, nginx_note] = notes;
-    report.add(CASE, "mesh, all processes", mesh, "µs/token");
-    report.note(mesh_note);
-    report.add(CASE, "nginx alone", nginx, "µs/token");
-    report.note(nginx_note);
-    report.add(CASE, "mesh / nginx", mesh / nginx, "×");
+    let fronts = bench.fronts();
+    let beside = Beside::measure((CASE, "µs/token"), &fronts, bench.rounds * ROUNDS, async |front| {
+        Ok((measure(front).await?, String::new()))
+    });
+    let beside = beside.await?;
+    beside.add(report, 0, "mesh, all processes");
+    beside.add(report, 1, "nginx alone");
+    beside.add_ratio(report, "mesh / nginx");
     report.at_most(0.6);
     Ok(())
+}
+
+async fn measure(front: &Front<'_>) -> anyhow::Result<Vec<f64>> {
+    let before = front.cpu()?;
+    for _ in 0..REPEATS {
+        let script = Script {
+            id: String::new(),
+            tokens: TOKENS,
+            gap: Duration::ZERO,
+            aligned: false,
+            before: String::new(),
+            key: front.key.clone(),
+        };
+        let crowd = Crowd::start(front.http, STREAMS, script, Duration::ZERO).await?;
+        let events = Arc::clone(&crowd.events);
+        crowd.finish().await?;
+        anyhow::ensure!(events.load(Ordering::Relaxed) >= STREAMS as u64 * TOKENS, "tokens are missing");
+    }
+    tokio::time::sleep(LATER).await;
+    front.micros_since(&before, (REPEATS * STREAMS) as u64 * TOKENS)
 }

@@ -1,10 +1,7 @@
 //! What it costs to know who asks, whether they may, and to write it down: small answers of a mesh that asks for a key and holds its owner
 //! to limits, beside the same of one that serves everybody, in turns.
 
-use trial::{
-    fleet::Fleet,
-    report::{Report, median},
-};
+use trial::{fleet::Fleet, report::Report};
 
 use super::{Bench, Front, small};
 
@@ -15,28 +12,10 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
     for front in &fronts {
         small::ask(front).await?; // warms up
     }
-    let mut sums = [Vec::new(), Vec::new()];
-    let mut notes = [String::new(), String::new()];
-    for round in 0..bench.rounds {
-        // Each of them begins every other time.
-        for index in [round % 2, 1 - round % 2] {
-            let front = &fronts[index];
-            let before = front.cpu()?;
-            small::ask(front).await?;
-            let micros = front.micros_since(&before, small::ALL)?;
-            notes[index] = front.by_process(&micros);
-            sums[index].push(micros.iter().sum::<f64>());
-        }
-    }
-    // Of each round by itself: what blurs one blurs its neighbour.
-    let added = sums[0].iter().zip(&sums[1]).map(|(guarded, open)| guarded - open).collect();
-    let [guarded, open] = sums.map(median);
-    let [guarded_note, open_note] = notes;
-    report.add(CASE, "with a key and limits", guarded, "µs/request");
-    report.note(guarded_note);
-    report.add(CASE, "without", open, "µs/request");
-    report.note(open_note);
-    report.add(CASE, "added", median(added), "µs/request");
+    let beside = small::measure(CASE, &fronts, bench.rounds).await?;
+    beside.add(report, 0, "with a key and limits");
+    beside.add(report, 1, "without");
+    beside.add_difference(report, "added");
     report.at_most(50.0);
     Ok(())
 }

@@ -4,10 +4,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{Bench, Front};
+use super::{Bench, Front, beside::Beside};
 use trial::{
     load::{Crowd, Script},
-    report::{Report, median},
+    report::Report,
 };
 
 const STREAMS: usize = 500;
@@ -46,22 +46,15 @@ pub(super) async fn run(bench: &Bench, report: &mut Report, aligned: bool) -> an
         "pace: {STREAMS} streams at 20 ms a token, steps {}",
         if aligned { "aligned" } else { "not aligned" }
     );
-    let mut sums = [Vec::new(), Vec::new()];
-    let mut notes = [String::new(), String::new()];
-    for _ in 0..bench.rounds {
-        for (index, front) in bench.fronts().into_iter().enumerate() {
-            let (micros, share) = measure(&front, STREAMS, aligned).await?;
-            notes[index] = format!("{}; {:.1} % of the tokens due", front.by_process(&micros), share * 100.0);
-            sums[index].push(micros.iter().sum());
-        }
-    }
-    let [mesh, nginx] = sums.map(median);
-    let [mesh_note, nginx_note] = notes;
-    report.add(&case, "mesh, all processes", mesh, "µs/token");
-    report.note(mesh_note);
-    report.add(&case, "nginx alone", nginx, "µs/token");
-    report.note(nginx_note);
-    report.add(&case, "mesh / nginx", mesh / nginx, "×");
+    let fronts = bench.fronts();
+    let beside = Beside::measure((&case, "µs/token"), &fronts, bench.rounds, async |front| {
+        let (micros, share) = measure(front, STREAMS, aligned).await?;
+        Ok((micros, format!("; {:.1} % of the tokens due", share * 100.0)))
+    });
+    let beside = beside.await?;
+    beside.add(report, 0, "mesh, all processes");
+    beside.add(report, 1, "nginx alone");
+    beside.add_ratio(report, "mesh / nginx");
     report.at_most(1.0);
     Ok(())
 }

@@ -2,39 +2,35 @@
 
 use std::time::Duration;
 
-use super::{Bench, Front};
+use super::{Bench, Front, beside::Beside};
 use trial::{
     load::{Connection, Script},
-    report::{Report, median},
+    report::Report,
 };
 
 /// Connections at once, and requests on each.
 const CONNECTIONS: u64 = 8;
 const REQUESTS: u64 = 500;
 /// All of them.
-pub(super) const ALL: u64 = CONNECTIONS * REQUESTS;
+const ALL: u64 = CONNECTIONS * REQUESTS;
 
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     const CASE: &str = "small: answers of 8 tokens that do not stream, 8 at a time";
-    let mut sums = [Vec::new(), Vec::new()];
-    let mut notes = [String::new(), String::new()];
-    for _ in 0..bench.rounds {
-        for (index, front) in bench.fronts().into_iter().enumerate() {
-            let before = front.cpu()?;
-            ask(&front).await?;
-            let micros = front.micros_since(&before, ALL)?;
-            notes[index] = front.by_process(&micros);
-            sums[index].push(micros.iter().sum());
-        }
-    }
-    let [mesh, nginx] = sums.map(median);
-    let [mesh_note, nginx_note] = notes;
-    report.add(CASE, "mesh, all processes", mesh, "µs/request");
-    report.note(mesh_note);
+    let beside = measure(CASE, &bench.fronts(), bench.rounds).await?;
+    beside.add(report, 0, "mesh, all processes");
     report.at_most(150.0);
-    report.add(CASE, "nginx alone", nginx, "µs/request");
-    report.note(nginx_note);
+    beside.add(report, 1, "nginx alone");
     Ok(())
+}
+
+/// What two fronts take for a request, in turns.
+pub(super) async fn measure<'case>(case: &'case str, fronts: &[Front<'_>; 2], rounds: usize) -> anyhow::Result<Beside<'case>> {
+    let one = async |front: &Front<'_>| {
+        let before = front.cpu()?;
+        ask(front).await?;
+        Ok((front.micros_since(&before, ALL)?, String::new()))
+    };
+    Beside::measure((case, "µs/request"), fronts, rounds, one).await
 }
 
 /// Asks for all answers, and waits until what is written of them later is written.
