@@ -74,7 +74,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a journal takes what a replaced writer says",
-        "services/journal/src/journal.rs",
+        "services/journal/src/writer.rs",
         "if state.epoch != self.epoch {",
         "if false {",
         JOURNAL,
