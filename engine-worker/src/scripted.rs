@@ -3,6 +3,7 @@
 //!
 //! One task owns all answers that run ([`schedule`]). It has no model; nothing here decides what readers see.
 
+mod beat;
 mod cut;
 mod directive;
 pub mod oracle;
@@ -25,8 +26,9 @@ use crate::{
     answer::Answer,
     engine::{Engine, Prepared, Vitals},
 };
+use beat::Beat;
 use plan::Plan;
-use schedule::{Beat, Order, Scheduler};
+use schedule::{Order, Scheduler};
 pub use settings::Settings;
 
 /// Components of an embedding.

@@ -6,20 +6,17 @@
 use std::{
     cmp::{Ordering, Reverse},
     collections::BinaryHeap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering as Atomic},
-    },
+    sync::{Arc, atomic::Ordering as Atomic},
     time::Duration,
 };
 
 use proto::v1::{Entry, Failure, Reason};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     time::{Instant, sleep_until},
 };
 
-use super::plan::Plan;
+use super::{beat::Beat, plan::Plan};
 use crate::answer::Answer;
 
 /// Tokens that an answer without a pace makes in its turn.
@@ -38,53 +35,6 @@ pub(super) enum Order {
     Begin(Box<(Plan, Answer)>),
     /// Nothing runs any more: end.
     Stop,
-}
-
-/// What the task tells, and how it is woken.
-#[derive(Debug)]
-pub(super) struct Beat {
-    /// Answers were cancelled. To ask each one at each token would cost a cache miss a token.
-    cancelled: AtomicBool,
-    woken: Notify,
-    born: Instant,
-    running: AtomicU32,
-    /// Of the last step, in milliseconds since `born`.
-    stepped: AtomicU64,
-}
-
-impl Default for Beat {
-    fn default() -> Self {
-        Self {
-            cancelled: AtomicBool::new(false),
-            woken: Notify::new(),
-            born: Instant::now(),
-            running: AtomicU32::new(0),
-            stepped: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Beat {
-    /// Answers were cancelled.
-    pub(super) fn poke(&self) {
-        self.cancelled.store(true, Atomic::Release);
-        self.woken.notify_one();
-    }
-
-    /// Since the last step, while something runs.
-    pub(super) fn age(&self) -> Option<Duration> {
-        let running = self.running.load(Atomic::Relaxed) > 0;
-        running.then(|| {
-            self.born
-                .elapsed()
-                .saturating_sub(Duration::from_millis(self.stepped.load(Atomic::Relaxed)))
-        })
-    }
-
-    fn stepped(&self, now: Instant) {
-        let since = u64::try_from((now - self.born).as_millis()).unwrap_or(u64::MAX);
-        self.stepped.store(since, Atomic::Relaxed);
-    }
 }
 
 /// An answer that runs.

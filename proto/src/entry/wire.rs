@@ -137,7 +137,6 @@ fn merge_ids(wire_type: WireType, ids: &mut TokenIds, buf: &mut impl Buf, contex
 
 #[cfg(test)]
 mod tests {
-    use compact_str::CompactString;
     use proptest::{collection::vec, option, prelude::*};
     use prost_reflect::{DescriptorPool, DynamicMessage, Value};
 
@@ -196,9 +195,9 @@ mod tests {
     }
 
     /// An entry as a library that only knows `chat.proto` reads it.
-    fn plain(bytes: &[u8]) -> DynamicMessage {
+    fn plain(bytes: &[u8]) -> Result<DynamicMessage, DecodeError> {
         let pool = DescriptorPool::decode(crate::FILE_DESCRIPTOR_SET).unwrap();
-        DynamicMessage::decode(pool.get_message_by_name("chat.v1.Entry").unwrap(), bytes).unwrap()
+        DynamicMessage::decode(pool.get_message_by_name("chat.v1.Entry").unwrap(), bytes)
     }
 
     proptest! {
@@ -208,7 +207,7 @@ mod tests {
         fn what_is_written_is_what_the_contract_says_and_what_is_read(entry in entry()) {
             let bytes = entry.encode_to_vec();
             prop_assert_eq!(bytes.len(), entry.encoded_len());
-            let plain = plain(&bytes);
+            let plain = plain(&bytes).unwrap();
             prop_assert_eq!(plain.unknown_fields().count(), 0);
             prop_assert_eq!(plain.get_field_by_name("token").unwrap().into_owned(), Value::String(entry.token.to_string()));
             prop_assert_eq!(plain.get_field_by_name("latency_ms").unwrap().into_owned(), Value::U32(entry.latency_ms));
@@ -222,9 +221,7 @@ mod tests {
 
         #[test]
         fn nothing_that_comes_does_harm(bytes in vec(any::<u8>(), 0..64)) {
-            let pool = DescriptorPool::decode(crate::FILE_DESCRIPTOR_SET).unwrap();
-            let plain = DynamicMessage::decode(pool.get_message_by_name("chat.v1.Entry").unwrap(), &bytes[..]);
-            prop_assert_eq!(Entry::decode(&bytes[..]).is_ok(), plain.is_ok());
+            prop_assert_eq!(Entry::decode(&bytes[..]).is_ok(), plain(&bytes).is_ok());
         }
     }
 
@@ -234,7 +231,7 @@ mod tests {
         let entry = Entry::decode(&bytes[..]).unwrap();
         assert_eq!((&*entry.token, &entry.token_ids[..]), ("b", &[7, 8, 9][..]));
         let ids = [7, 8, 9].map(Value::U32).to_vec();
-        assert_eq!(*plain(&bytes).get_field_by_name("token_ids").unwrap(), Value::List(ids));
+        assert_eq!(*plain(&bytes).unwrap().get_field_by_name("token_ids").unwrap(), Value::List(ids));
     }
 
     #[test]
@@ -263,6 +260,5 @@ mod tests {
         let entry = Entry::text("understanding", 4);
         assert_eq!(entry.weight(), size_of::<Entry>());
         assert!(size_of::<Entry>() <= 120, "{}", size_of::<Entry>());
-        assert!(!CompactString::from("\u{1f9d1}\u{200d}\u{1f680} in orbit").is_heap_allocated());
     }
 }

@@ -24,7 +24,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// A context of 128 Ki tokens: entries of about 150 bytes.
+    /// A context of 128 Ki tokens: entries of 120 bytes, and a few that are larger.
     fn default() -> Self {
         Self {
             entries: 128 * 1024,

@@ -13,10 +13,7 @@ mod saved;
 mod tokens;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -27,7 +24,7 @@ use tokio::time::Instant;
 use tracing::Span;
 
 pub(crate) use self::readers::{Left, Policy};
-use self::{saved::Saved, tokens::Tokens};
+use self::{saved::Saved, tokens::Progress};
 use crate::{
     admission::Claim,
     mailbox::Mailboxes,
@@ -62,16 +59,6 @@ pub(crate) struct Answer {
     /// Whether it is this router's.
     owned: AtomicBool,
     state: Mutex<State>,
-}
-
-/// What each token touches, side by side: with hundreds of answers at a time, nothing of one is in the processor's cache when its next
-/// token comes, and each line that has to be fetched takes longer than all else that is done here.
-#[repr(align(64))]
-struct Progress {
-    started: Instant,
-    /// When the last entry came, in milliseconds since then.
-    last_ms: AtomicU32,
-    tokens: Mutex<Tokens>,
 }
 
 struct State {
@@ -165,11 +152,7 @@ impl Answer {
             seats: request.n.max(1),
             affinity: pick::affinity_of(&request),
             journal,
-            progress: Progress {
-                started: now,
-                last_ms: AtomicU32::new(0),
-                tokens: Mutex::new(Tokens::new(origin.epoch)),
-            },
+            progress: Progress::new(now, origin.epoch),
             created_ms: origin.created_ms,
             limit: origin.limit,
             owned: AtomicBool::new(true),

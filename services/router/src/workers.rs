@@ -156,8 +156,7 @@ impl Workers {
             return Ok(model);
         }
         let known = list.iter().any(|known| of(&known.worker).is_some());
-        let may_turn_up = list.iter().any(|known| known.worker.is_new()) || !list.iter().any(|known| known.worker.is_met());
-        if known || may_turn_up {
+        if known || expects_more(&list) || !list.iter().any(|known| known.worker.is_met()) {
             let message = if name.is_empty() {
                 "no worker is ready".to_owned()
             } else {
@@ -181,7 +180,7 @@ impl Workers {
 
     /// Whether one was named so lately that it may turn up soon.
     pub(crate) fn expects_more(&self) -> bool {
-        self.list.read().iter().any(|known| known.worker.is_new())
+        expects_more(&self.list.read())
     }
 
     /// The ready workers.
@@ -242,4 +241,8 @@ impl Workers {
     fn random(&self) -> u64 {
         self.random.hash_one(self.drawn.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+fn expects_more(list: &[Known]) -> bool {
+    list.iter().any(|known| known.worker.is_new())
 }
