@@ -5,7 +5,7 @@
 
 mod settings;
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::{cmp::Ordering, collections::HashMap, mem};
 
 pub(super) use self::settings::{Settings, mix};
 
@@ -52,16 +52,31 @@ const GREEDY_SHORTLIST: usize = 64;
 impl Sampler {
     /// Chooses a token. `allows` is asked about the chosen one first, then about those that were also likely, and about all
     /// others only if it refused these: with a grammar each question is dear. `None` if it allows nothing.
-    pub(super) fn choose(&mut self, place: Place<'_>, mut allows: impl FnMut(&[u32]) -> Vec<bool>) -> Option<u32> {
+    pub(super) fn choose(&mut self, place: Place<'_>, allows: impl FnMut(&[u32]) -> Vec<bool>) -> Option<u32> {
         let Place { settings, draw, .. } = place;
-        self.adjust(place);
+        if settings.takes_logits_as_they_are() {
+            return self.choose_from(place.logits, settings, draw, allows);
+        }
+        let mut logits = mem::take(&mut self.logits);
+        adjust(place, &mut logits);
+        let chosen = self.choose_from(&logits, settings, draw, allows);
+        self.logits = logits;
+        chosen
+    }
+
+    /// Chooses a token where everything is allowed.
+    pub(super) fn choose_freely(&mut self, place: Place<'_>) -> Option<u32> {
+        self.choose(place, |ids| vec![true; ids.len()])
+    }
+
+    fn choose_from(&mut self, logits: &[f32], settings: &Settings, draw: f64, mut allows: impl FnMut(&[u32]) -> Vec<bool>) -> Option<u32> {
         if settings.is_greedy() {
-            let first = argmax(&self.logits)?;
+            let first = argmax(logits)?;
             if allows(&[first]) == [true] {
                 return Some(first);
             }
         }
-        self.shortlist(settings);
+        self.shortlist(logits, settings);
         if !settings.is_greedy() {
             let chosen = self.pick(draw)?;
             if allows(&[chosen]) == [true] {
@@ -70,7 +85,7 @@ impl Sampler {
         }
         if !self.retain(&mut allows) {
             self.candidates.clear();
-            self.candidates.extend(all(&self.logits));
+            self.candidates.extend(all(logits));
             if !self.retain(&mut allows) {
                 return None;
             }
@@ -79,53 +94,14 @@ impl Sampler {
         self.pick(draw)
     }
 
-    /// Chooses a token where everything is allowed.
-    pub(super) fn choose_freely(&mut self, place: Place<'_>) -> Option<u32> {
-        let settings = place.settings;
-        if settings.is_greedy() && settings.bias.is_empty() && !settings.penalises() {
-            return argmax(place.logits);
-        }
-        self.choose(place, |ids| vec![true; ids.len()])
-    }
-
-    /// Copies the logits, biased and penalised.
-    fn adjust(
-        &mut self,
-        Place {
-            settings, counts, logits, ..
-        }: Place<'_>,
-    ) {
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
-        for &(id, bias) in &settings.bias {
-            if let Some(logit) = self.logits.get_mut(id as usize) {
-                *logit += bias;
-            }
-        }
-        if !settings.penalises() {
-            return;
-        }
-        for (&id, &count) in counts {
-            let Some(logit) = self.logits.get_mut(id as usize) else { continue };
-            *logit = if *logit > 0.0 {
-                *logit / settings.repetition_penalty
-            } else {
-                *logit * settings.repetition_penalty
-            };
-            #[allow(clippy::cast_precision_loss)] // counts are far below 2^24
-            let times = count as f32;
-            *logit -= times * settings.frequency_penalty + settings.presence_penalty;
-        }
-    }
-
     /// Makes the candidates: the most likely ones where a bound says so, with their weights.
-    fn shortlist(&mut self, settings: &Settings) {
+    fn shortlist(&mut self, logits: &[f32], settings: &Settings) {
         self.candidates.clear();
         let most = if settings.is_greedy() { GREEDY_SHORTLIST } else { settings.top_k };
         if most == 0 {
-            self.candidates.extend(all(&self.logits));
+            self.candidates.extend(all(logits));
         } else {
-            most_likely(&self.logits, most, &mut self.candidates);
+            most_likely(logits, most, &mut self.candidates);
         }
         self.narrow(settings);
     }
@@ -203,33 +179,84 @@ impl Sampler {
     }
 }
 
+/// Copies the logits, biased and penalised.
+fn adjust(place: Place<'_>, into: &mut Vec<f32>) {
+    let Place {
+        settings, counts, logits, ..
+    } = place;
+    into.clear();
+    into.extend_from_slice(logits);
+    for &(id, bias) in &settings.bias {
+        if let Some(logit) = into.get_mut(id as usize) {
+            *logit += bias;
+        }
+    }
+    if !settings.penalises() {
+        return;
+    }
+    for (&id, &count) in counts {
+        let Some(logit) = into.get_mut(id as usize) else { continue };
+        *logit = if *logit > 0.0 {
+            *logit / settings.repetition_penalty
+        } else {
+            *logit * settings.repetition_penalty
+        };
+        #[allow(clippy::cast_precision_loss)] // counts are far below 2^24
+        let times = count as f32;
+        *logit -= times * settings.frequency_penalty + settings.presence_penalty;
+    }
+}
+
 fn all(logits: &[f32]) -> impl Iterator<Item = Candidate> + '_ {
     (0u32..).zip(logits).map(|(id, &logit)| Candidate { id, logit })
 }
 
-/// The most likely token; of equals the lowest id. `None` for no logits.
-fn argmax(logits: &[f32]) -> Option<u32> {
-    let mut best: Option<Candidate> = None;
-    for candidate in all(logits) {
-        if best.is_none_or(|best| candidate.logit > best.logit) {
-            best = Some(candidate);
+/// Logits that are looked at together: their highest is found with vector instructions, and mostly says that none of them matters.
+const BLOCK: usize = 64;
+
+/// The highest of a block.
+fn highest(block: &[f32]) -> f32 {
+    let (rows, rest) = block.as_chunks::<8>();
+    let mut lanes = [f32::NEG_INFINITY; 8];
+    for row in rows {
+        for (lane, &logit) in lanes.iter_mut().zip(row) {
+            *lane = if logit > *lane { logit } else { *lane };
         }
     }
-    best.map(|best| best.id)
+    lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// The most likely token; of equals the lowest id. `None` for no logits.
+fn argmax(logits: &[f32]) -> Option<u32> {
+    let (mut best, mut from) = (f32::NEG_INFINITY, 0);
+    for (index, block) in logits.chunks(BLOCK).enumerate() {
+        let highest = highest(block);
+        if highest > best {
+            (best, from) = (highest, index * BLOCK);
+        }
+    }
+    let within = logits[from..].iter().position(|&logit| logit >= best)?;
+    u32::try_from(from + within).ok()
 }
 
 /// Collects the `most` most likely tokens, in any order: one pass that lets few tokens through, and no sort of all.
 fn most_likely(logits: &[f32], most: usize, into: &mut Vec<Candidate>) {
     let mut floor = f32::NEG_INFINITY;
-    for candidate in all(logits) {
-        if into.len() >= most && candidate.logit <= floor {
+    for (index, block) in logits.chunks(BLOCK).enumerate() {
+        if into.len() >= most && highest(block) <= floor {
             continue;
         }
-        into.push(candidate);
-        if into.len() >= most * 4 {
-            into.select_nth_unstable_by(most - 1, by_likelihood);
-            into.truncate(most);
-            floor = into.last().map_or(floor, |last| last.logit);
+        for (offset, &logit) in block.iter().enumerate() {
+            if into.len() >= most && logit <= floor {
+                continue;
+            }
+            let Ok(id) = u32::try_from(index * BLOCK + offset) else { return };
+            into.push(Candidate { id, logit });
+            if into.len() >= most * 4 {
+                into.select_nth_unstable_by(most - 1, by_likelihood);
+                into.truncate(most);
+                floor = into.last().map_or(floor, |last| last.logit);
+            }
         }
     }
     if into.len() > most {
@@ -256,7 +283,7 @@ fn kept(weights: &[f64], top_p: f64, min_p: f64) -> usize {
 
 /// The natural logarithm of a token's probability, and the `most` most likely tokens with theirs, by the model's own distribution.
 pub(super) fn logprobs(logits: &[f32], chosen: u32, most: usize) -> (f32, Vec<(u32, f32)>) {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let highest = logits.chunks(BLOCK).map(highest).fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| f64::from(logit - highest).exp()).sum();
     #[allow(clippy::cast_possible_truncation)] // a logarithm of a count
     let log_sum = highest + sum.ln() as f32;

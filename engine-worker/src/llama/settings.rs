@@ -17,7 +17,7 @@ pub struct Settings {
     pub source: model::Settings,
 
     /// Choices made at once: the size of the decode batch. Each has its own context
-    #[arg(long, env = "UNBROKEN_LLAMA_SEATS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, env = "UNBROKEN_LLAMA_SEATS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub llama_seats: u32,
 
     /// Tokens that input and output of one choice may take together. Less if the model was trained with less. Memory for the

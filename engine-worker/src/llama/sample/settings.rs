@@ -50,6 +50,11 @@ impl Settings {
         self.frequency_penalty != 0.0 || self.presence_penalty != 0.0 || (self.repetition_penalty - 1.0).abs() > f32::EPSILON
     }
 
+    /// Whether nothing is to be done to what the model says.
+    pub(super) fn takes_logits_as_they_are(&self) -> bool {
+        self.bias.is_empty() && !self.penalises()
+    }
+
     /// A number in [0, 1) for one token of one choice: a counter-based generator (SplitMix64's finaliser, Steele and others 2014,
     /// over the key and the counters), so that it depends on nothing that was drawn before.
     pub(in crate::llama) fn draw(&self, choice: u32, position: usize) -> f64 {

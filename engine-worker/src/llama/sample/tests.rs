@@ -42,7 +42,7 @@ fn may_be_chosen(settings: &Settings, logits: &[f32]) -> Vec<u32> {
 }
 
 fn logits() -> impl Strategy<Value = Vec<f32>> {
-    prop::collection::vec((-80i8..80).prop_map(|tenths| f32::from(tenths) / 10.0), 1..300)
+    prop::collection::vec((-80i8..80).prop_map(|tenths| f32::from(tenths) / 10.0), 1..600)
 }
 
 proptest! {
