@@ -19,6 +19,7 @@ use std::{
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::Settings;
 use trial::{
     fleet::{Fleet, Layout},
     nginx::Nginx,
@@ -30,23 +31,34 @@ use trial::{
 /// What every case needs.
 pub(crate) struct Bench {
     mesh: Fleet,
-    nginx: Nginx,
+    other: Other,
     bin: Option<PathBuf>,
     rounds: usize,
     only: Option<String>,
 }
 
+/// What the mesh is measured beside.
+enum Other {
+    Nginx(Nginx),
+    /// The mesh, as somebody else built it.
+    Build(Fleet),
+}
+
 impl Bench {
-    /// Starts all processes. `guarded`: the mesh asks for a key, and holds its owner to limits.
-    pub(crate) async fn start(bin: Option<PathBuf>, rounds: usize, only: Option<String>, guarded: bool) -> anyhow::Result<Self> {
+    /// Starts all processes.
+    pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?; // thousands of connections, here and in the processes
+        let other = match &settings.against {
+            None => Other::Nginx(Nginx::start().await?),
+            Some(folder) => Other::Build(Fleet::start(&layout(Some(folder), settings.guarded)).await?),
+        };
         Ok(Self {
-            mesh: Fleet::start(&layout(bin.as_deref(), guarded)).await?,
-            nginx: Nginx::start().await?,
-            bin,
-            rounds: rounds.max(1),
-            only,
+            mesh: Fleet::start(&layout(settings.bin.as_deref(), settings.guarded)).await?,
+            other,
+            bin: settings.bin.clone(),
+            rounds: settings.rounds.max(1),
+            only: settings.only.clone(),
         })
     }
 
@@ -61,15 +73,39 @@ impl Bench {
 
     /// The two that stand in front of an engine.
     fn fronts(&self) -> [Front<'_>; 2] {
-        [
-            Front::of(&self.mesh),
-            Front {
+        let other = match &self.other {
+            Other::Nginx(nginx) => Front {
                 name: "nginx",
-                http: self.nginx.http,
+                http: nginx.http,
                 key: None,
-                processes: vec![&self.nginx.proxy],
+                processes: vec![&nginx.proxy],
             },
-        ]
+            Other::Build(other) => Front {
+                name: "other build",
+                ..Front::of(other)
+            },
+        };
+        [Front::of(&self.mesh), other]
+    }
+
+    /// nginx, if the mesh is measured beside that.
+    fn nginx(&self) -> Option<&Nginx> {
+        match &self.other {
+            Other::Nginx(nginx) => Some(nginx),
+            Other::Build(_) => None,
+        }
+    }
+
+    /// What a report calls the second of [`Bench::fronts`].
+    fn other(&self) -> &'static str {
+        self.nginx().map_or("other build, all processes", |_| "nginx alone")
+    }
+
+    /// Says what the last figure should be. Two builds beside each other have no target.
+    fn target(&self, report: &mut Report, at_most: f64) {
+        if self.nginx().is_some() {
+            report.at_most(at_most);
+        }
     }
 }
 
@@ -131,10 +167,12 @@ impl<'a> Front<'a> {
     }
 }
 
-/// Runs all cases, one after the other.
+/// Runs all cases, one after the other. Two builds are measured in those that two fronts take in turns.
 pub(crate) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
-    if bench.wants("first") {
-        first::run(bench, report).await?;
+    if let Some(nginx) = bench.nginx()
+        && bench.wants("first")
+    {
+        first::run(bench, nginx, report).await?;
     }
     if bench.wants("pace") {
         pace::run(bench, report, true).await?;
@@ -145,6 +183,9 @@ pub(crate) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
     }
     if bench.wants("small") {
         small::run(bench, report).await?;
+    }
+    if bench.nginx().is_none() {
+        return Ok(());
     }
     if bench.wants("guarded") {
         guarded::run(bench, report).await?;

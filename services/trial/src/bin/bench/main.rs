@@ -33,6 +33,9 @@ struct Settings {
     /// With everything on: the mesh asks for a key, and holds its owner to limits
     #[arg(long)]
     guarded: bool,
+    /// The folder with the binaries of another build, which takes the place of nginx: pace, burst and small answers of both, in turns
+    #[arg(long, value_name = "DIR", conflicts_with = "llama")]
+    against: Option<PathBuf>,
     /// What the llama engine's bench printed: JSON lines, taken into the table
     #[arg(long, value_name = "FILE")]
     llama: Option<PathBuf>,
@@ -51,16 +54,16 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     let settings = Settings::parse();
     let runtime = tokio::runtime::Runtime::new()?;
-    if let Some(Command::Upstream { listen }) = settings.command {
-        return runtime.block_on(upstream::serve(listen));
+    if let Some(Command::Upstream { listen }) = &settings.command {
+        return runtime.block_on(upstream::serve(*listen));
     }
     let mut report = Report::default();
     let ran = runtime.block_on(async {
-        let bench = cases::Bench::start(settings.bin, settings.rounds, settings.only, settings.guarded).await?;
+        let bench = cases::Bench::start(&settings).await?;
         cases::run(&bench, &mut report).await
     });
-    if let Some(file) = settings.llama {
-        cases::llama::add(&file, &mut report)?;
+    if let Some(file) = &settings.llama {
+        cases::llama::add(file, &mut report)?;
     }
     report.print(); // what there is, also if a case failed
     report.write(&settings.json)?;

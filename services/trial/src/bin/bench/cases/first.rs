@@ -8,13 +8,14 @@ use tokio::time::Instant;
 use super::Bench;
 use trial::{
     load::{Connection, Script},
+    nginx::Nginx,
     report::{Report, median, percentile},
 };
 
 const ANSWERS: u32 = 400;
 const TOKENS: u64 = 20;
 
-pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+pub(super) async fn run(bench: &Bench, nginx: &Nginx, report: &mut Report) -> anyhow::Result<()> {
     const CASE: &str = "first: added time to first token, one answer at a time";
     const SHARES: [(f64, &str, f64); 2] = [(0.5, "p50", 0.25), (0.99, "p99", 1.0)];
     let key = bench.mesh.key.as_deref();
@@ -24,8 +25,8 @@ pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()
         let times = [
             by_http(bench.mesh.http[0], key).await?,
             by_grpc(bench.mesh.engine[0], round).await?,
-            by_http(bench.nginx.http, None).await?,
-            by_http(bench.nginx.upstream, None).await?,
+            by_http(nginx.http, None).await?,
+            by_http(nginx.upstream, None).await?,
         ];
         for ((share, ..), sums) in SHARES.iter().zip(&mut rounds) {
             for (times, sums) in times.iter().zip(sums) {

@@ -53,9 +53,9 @@ pub(super) async fn run(bench: &Bench, report: &mut Report, aligned: bool) -> an
     });
     let beside = beside.await?;
     beside.add(report, 0, "mesh, all processes");
-    beside.add(report, 1, "nginx alone");
-    beside.add_ratio(report, "mesh / nginx");
-    report.at_most(1.0);
+    beside.add(report, 1, bench.other());
+    beside.add_ratio(report, &format!("mesh / {}", fronts[1].name));
+    bench.target(report, 1.0);
     Ok(())
 }
 

@@ -16,10 +16,14 @@ const ALL: u64 = CONNECTIONS * REQUESTS;
 
 pub(super) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
     const CASE: &str = "small: answers of 8 tokens that do not stream, 8 at a time";
-    let beside = measure(CASE, &bench.fronts(), bench.rounds).await?;
+    let fronts = bench.fronts();
+    let beside = measure(CASE, &fronts, bench.rounds).await?;
     beside.add(report, 0, "mesh, all processes");
-    report.at_most(150.0);
-    beside.add(report, 1, "nginx alone");
+    bench.target(report, 150.0);
+    beside.add(report, 1, bench.other());
+    if bench.nginx().is_none() {
+        beside.add_ratio(report, &format!("mesh / {}", fronts[1].name));
+    }
     Ok(())
 }
 
