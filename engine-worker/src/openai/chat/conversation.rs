@@ -9,14 +9,20 @@ use serde_json::{Map, Value, json};
 
 /// All messages of a request, its prompt last.
 pub(super) fn messages(request: &ChatRequest) -> Value {
-    let mut all: Vec<Value> = request.messages.iter().map(message).collect();
+    // A model that thinks between its calls goes on from those thoughts (DeepSeek's and Qwen's rule); those of turns before it need not see.
+    let now = match request.messages.iter().rposition(|message| message.role() == Role::User) {
+        _ if !request.prompt.is_empty() => request.messages.len(),
+        last => last.map_or(0, |last| last + 1),
+    };
+    let told = |(index, said): (usize, &Message)| message(said, index >= now);
+    let mut all: Vec<Value> = request.messages.iter().enumerate().map(told).collect();
     if !request.prompt.is_empty() {
         all.push(json!({"role": "user", "content": request.prompt}));
     }
     all.into()
 }
 
-fn message(message: &Message) -> Value {
+fn message(message: &Message, with_thoughts: bool) -> Value {
     let role = match message.role() {
         Role::System => "system",
         Role::Unspecified | Role::User => "user",
@@ -30,6 +36,9 @@ fn message(message: &Message) -> Value {
     if !message.tool_calls.is_empty() {
         let call = |call: &proto::v1::ToolCall| json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}});
         body.insert("tool_calls".into(), message.tool_calls.iter().map(call).collect());
+    }
+    if with_thoughts && !message.reasoning.is_empty() && !message.tool_calls.is_empty() {
+        body.insert("reasoning_content".into(), message.reasoning.as_str().into());
     }
     for (key, text) in [("tool_call_id", &message.tool_call_id), ("name", &message.name)] {
         if !text.is_empty() {
@@ -60,6 +69,36 @@ mod tests {
     use proto::v1::Image;
 
     use super::*;
+
+    #[test]
+    fn thoughts_are_told_where_the_model_goes_on_from_them() {
+        let called = Message {
+            role: Role::Assistant.into(),
+            reasoning: "hm".to_owned(),
+            tool_calls: vec![proto::v1::ToolCall::default()],
+            ..Message::default()
+        };
+        let user = Message {
+            role: Role::User.into(),
+            text: "look".to_owned(),
+            ..Message::default()
+        };
+        let mut request = ChatRequest {
+            messages: vec![user.clone(), called.clone(), user, called],
+            ..ChatRequest::default()
+        };
+        let thoughts = |request: &ChatRequest| -> Vec<bool> {
+            let all = messages(request);
+            all.as_array()
+                .unwrap()
+                .iter()
+                .map(|message| message["reasoning_content"] == "hm")
+                .collect()
+        };
+        assert_eq!(thoughts(&request), [false, false, false, true]);
+        request.prompt = "and now?".to_owned();
+        assert_eq!(thoughts(&request), [false; 5]);
+    }
 
     #[test]
     fn what_a_user_shows_stands_where_it_was_shown() {
