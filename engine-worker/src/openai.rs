@@ -105,6 +105,28 @@ impl Openai {
         }))
     }
 
+    /// Whether the server can do what the request asks, where that is to go on from a text.
+    fn can_continue(&self, request: &GenerateRequest, chat: &ChatRequest, model: &Model) -> Result<(), Failure> {
+        let cannot = |param: &str, what: &str| Failure {
+            param: param.to_owned(),
+            ..Failure::new(
+                Reason::Unsupported,
+                format!("the server behind this worker cannot go on {what} (UNBROKEN_UPSTREAM_CONTINUES)"),
+            )
+        };
+        if model.continuation {
+            return Ok(());
+        }
+        if request.position > 0 {
+            return Err(cannot("resume", "with an answer that another began"));
+        }
+        // Servers of the dialect `messages` always go on from a last message of the assistant.
+        if chat.continue_final_message && self.upstream.dialect() != Dialect::Messages {
+            return Err(cannot("continue_final_message", "from a message of the assistant"));
+        }
+        Ok(())
+    }
+
     /// The model of that name, or the first.
     fn model(&self, asked: &str) -> Result<Model, Failure> {
         let models = self.models.read();
@@ -147,15 +169,7 @@ impl Engine for Openai {
             .as_ref()
             .ok_or_else(|| Failure::invalid("request", "request is missing"))?;
         let model = self.model(&chat.model)?;
-        if request.position > 0 && !model.continuation {
-            return Err(Failure {
-                param: "resume".to_owned(),
-                ..Failure::new(
-                    Reason::Unsupported,
-                    "the server behind this worker cannot go on with an answer that another began",
-                )
-            });
-        }
+        self.can_continue(&request, chat, &model)?;
         let made = Made::of(&request, chat)?;
         let mut body = self.upstream.body(chat, &model.id)?;
         let goes_on = request.position == 0 || made.write(&mut body);

@@ -27,7 +27,7 @@ pub struct Entry {
     pub choice: u32,
     /// Milliseconds from the request's arrival at the router to this entry's.
     pub latency_ms: u32,
-    /// One for each token of this entry, where the request asked for them.
+    /// One for each token of this entry, where the request asked for them and the entry is text: tokens of thoughts and calls have none.
     pub logprobs: Vec<TokenLogprob>,
     /// What else it is.
     pub event: Option<Event>,

@@ -113,7 +113,7 @@ pub(super) fn tokens(loaded: &Loaded, chat: &ChatRequest) -> Result<(Vec<u32>, b
     let text = if chat.raw {
         chat.prompt.clone()
     } else {
-        loaded.template.render(chat)?
+        loaded.template.render(chat, loaded.thoughts)?
     };
     let add_special = loaded.bos.is_empty() || !text.starts_with(&loaded.bos); // many templates bring it themselves
     let tokens = loaded.model.vocab().tokenize(text.as_bytes(), add_special, true);

@@ -37,7 +37,15 @@ pub(super) fn of(loaded: &Arc<Loaded>, chat: &ChatRequest) -> Result<Shape, Fail
         return Ok(Shape::Free);
     }
     let model = Arc::clone(loaded);
-    loaded.watch.within(field, move || make(&model, &asked))
+    let mut shape = loaded.watch.within(field, move || make(&model, &asked))?;
+    let begun = chat.messages.last().filter(|_| chat.continue_final_message && field == FORMAT);
+    if let (Shape::Whole(grammar), Some(begun)) = (&mut shape, begun)
+        && !grammar.accept_text(begun.text.trim_start())
+    {
+        let message = "the assistant's last message, from which the answer is to go on, does not begin what response_format asks for";
+        return Err(Failure::invalid("messages", message));
+    }
+    Ok(shape)
 }
 
 fn make(loaded: &Loaded, asked: &ChatRequest) -> Result<Shape, Failure> {

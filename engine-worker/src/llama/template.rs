@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     conversation::{self, Knows},
-    speech::Dialect,
+    speech::{Dialect, ThoughtMarks},
 };
 
 /// For a model that brings no template: ChatML, which most have seen.
@@ -62,11 +62,24 @@ impl ChatTemplate {
         })
     }
 
-    /// The text of a conversation, up to where the assistant begins to speak.
+    /// The text of a conversation, up to where the assistant begins to speak. What it has begun to say stands at the end; where the template
+    /// opens a thought, that is over by then.
     ///
     /// # Errors
     /// The template refuses it: roles in an order that it does not know, most often.
-    pub(super) fn render(&self, request: &ChatRequest) -> Result<String, Failure> {
+    pub(super) fn render(&self, request: &ChatRequest, thoughts: Option<ThoughtMarks>) -> Result<String, Failure> {
+        if request.continue_final_message {
+            let mut before = request.clone();
+            before.continue_final_message = false;
+            let begun = before.messages.pop().unwrap_or_default();
+            let mut rendered = self.render(&before, thoughts)?;
+            if let Some(marks) = thoughts.filter(|marks| rendered.trim_end().ends_with(marks.open)) {
+                rendered.push_str(marks.close);
+                rendered.push_str("\n\n");
+            }
+            rendered.push_str(&begun.text);
+            return Ok(rendered);
+        }
         let messages = conversation::messages(request, self.knows)?;
         let tools = conversation::functions(request, self.knows)?;
         let mut values = json!({
@@ -159,10 +172,29 @@ mod tests {
             ..ChatRequest::default()
         };
         assert_eq!(
-            template(SMOLLM2).render(&request).unwrap(),
+            template(SMOLLM2).render(&request, None).unwrap(),
             "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>\n\
              <|im_start|>user\nagain<|im_end|>\n<|im_start|>assistant\n"
         );
+    }
+
+    #[test]
+    fn what_the_assistant_has_begun_to_say_stands_at_the_end() {
+        let mut request = ChatRequest {
+            messages: vec![say(Role::User, "hi"), say(Role::Assistant, "{\"a")],
+            continue_final_message: true,
+            ..ChatRequest::default()
+        };
+        let before = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n";
+        let marks = ThoughtMarks::of("<think></think>");
+        assert!(marks.is_some());
+        let rendered = template(CHATML).render(&request, marks).unwrap();
+        assert_eq!(rendered, format!("{before}{{\"a"));
+        let thinks = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif");
+        let rendered = template(&thinks).render(&request, marks).unwrap();
+        assert_eq!(rendered, format!("{before}<think>\n</think>\n\n{{\"a"));
+        request.messages.remove(0);
+        assert_eq!(template(CHATML).render(&request, None).unwrap_err().param, "messages");
     }
 
     #[test]
@@ -173,7 +205,7 @@ mod tests {
         };
         let template = ChatTemplate::new(None, [String::new(), String::new()], Dialect::of(ToolFormat::Auto, ""), None).unwrap();
         assert_eq!(
-            template.render(&request).unwrap(),
+            template.render(&request, None).unwrap(),
             "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
         );
     }
@@ -205,12 +237,15 @@ mod tests {
             ..ChatRequest::default()
         };
         let known = r#"{"type":"function","function":{"name":"f","description":"","parameters":{"type":"object"}}}"#;
-        assert_eq!(template(source).render(&request).unwrap(), format!("{known}{}c1", r#"{"a":"<b>"}"#));
+        assert_eq!(
+            template(source).render(&request, None).unwrap(),
+            format!("{known}{}c1", r#"{"a":"<b>"}"#)
+        );
         request.tool_choice = Some(ToolChoice {
             mode: ToolMode::None.into(),
             ..ToolChoice::default()
         });
-        assert_eq!(template(source).render(&request).unwrap(), format!("{}c1", r#"{"a":"<b>"}"#));
+        assert_eq!(template(source).render(&request, None).unwrap(), format!("{}c1", r#"{"a":"<b>"}"#));
     }
 
     #[test]
@@ -220,18 +255,18 @@ mod tests {
             prompt: "hi".into(),
             ..ChatRequest::default()
         };
-        assert_eq!(template(source).render(&request).unwrap(), " ");
+        assert_eq!(template(source).render(&request, None).unwrap(), " ");
         let off = ChatTemplate {
             thinking: Some(false),
             ..template(source)
         };
-        assert_eq!(off.render(&request).unwrap(), "False ", "by the setting");
+        assert_eq!(off.render(&request, None).unwrap(), "False ", "by the setting");
         request.thinking = Some(Thinking {
             enabled: Some(true),
             effort: "low".into(),
             budget: 0,
         });
-        assert_eq!(off.render(&request).unwrap(), "True low", "the request knows better");
+        assert_eq!(off.render(&request, None).unwrap(), "True low", "the request knows better");
     }
 
     #[test]
@@ -241,10 +276,13 @@ mod tests {
             messages: vec![say(Role::Assistant, "hi")],
             ..ChatRequest::default()
         };
-        let failure = template(source).render(&request).unwrap_err();
+        let failure = template(source).render(&request, None).unwrap_err();
         assert_eq!((failure.reason(), failure.param.as_str()), (Reason::InvalidRequest, "messages"));
         assert!(failure.message.contains("roles must alternate"));
-        assert_eq!(template(source).render(&ChatRequest::default()).unwrap_err().param, "messages");
+        assert_eq!(
+            template(source).render(&ChatRequest::default(), None).unwrap_err().param,
+            "messages"
+        );
     }
 
     #[test]
@@ -254,6 +292,6 @@ mod tests {
             prompt: "hi".into(),
             ..ChatRequest::default()
         };
-        assert!(template(source).render(&request).is_err());
+        assert!(template(source).render(&request, None).is_err());
     }
 }

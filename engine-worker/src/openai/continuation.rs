@@ -8,7 +8,9 @@
 
 use clap::ValueEnum;
 use proto::v1::{ChatRequest, Failure, GenerateRequest, Reason, ToolMode, Usage, entry::Event};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use super::chat::ask::go_on;
 
 /// Whether the server can continue a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -90,13 +92,24 @@ impl Made {
             body["max_tokens"] = left.into();
         }
         if !self.text.is_empty()
-            && let Some(messages) = body["messages"].as_array_mut()
+            && let Some(body) = body.as_object_mut()
         {
-            messages.push(json!({"role": "assistant", "content": self.text}));
-            body["add_generation_prompt"] = false.into();
-            body["continue_final_message"] = true.into();
+            self.speak_on(body);
         }
         left != Some(0)
+    }
+
+    /// The text so far is the last message, or the end of it where the answer began with one.
+    fn speak_on(&self, body: &mut Map<String, Value>) {
+        let goes_on = body.contains_key("continue_final_message");
+        let Some(messages) = body.get_mut("messages").and_then(Value::as_array_mut) else {
+            return;
+        };
+        match messages.last_mut().map(|last| &mut last["content"]) {
+            Some(Value::String(begun)) if goes_on => begun.push_str(&self.text),
+            _ => messages.push(json!({"role": "assistant", "content": self.text})),
+        }
+        go_on(body);
     }
 
     /// The whole answer's usage, where the server counted what it made itself, and took what was made before for input.
@@ -156,6 +169,10 @@ mod tests {
                 "continue_final_message": true,
             })
         );
+        let begun = json!({"role": "assistant", "content": "It was: "});
+        let mut body = json!({"messages": [begun], "max_tokens": 10, "continue_final_message": true});
+        assert!(made.write(&mut body));
+        assert_eq!(body["messages"], json!([{"role": "assistant", "content": "It was: Once upon"}]));
         let counted = Usage {
             prompt_tokens: 7,
             completion_tokens: 3,

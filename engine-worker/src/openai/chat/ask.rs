@@ -21,6 +21,9 @@ pub(in crate::openai) fn body(request: &ChatRequest, model: &str) -> Result<Valu
     body.insert("model".into(), model.into());
     if !request.raw {
         body.insert("messages".into(), messages(request));
+        if request.continue_final_message {
+            go_on(&mut body);
+        }
     } else if request.prompt_tokens.is_empty() {
         body.insert("prompt".into(), request.prompt.as_str().into());
     } else {
@@ -57,6 +60,12 @@ pub(in crate::openai) fn body(request: &ChatRequest, model: &str) -> Result<Valu
         in_legacy_words(&mut body);
     }
     Ok(Value::Object(body))
+}
+
+/// Asks for what follows the last message, and not for another one: vLLM's words.
+pub(in crate::openai) fn go_on(body: &mut Body) {
+    body.insert("add_generation_prompt".into(), false.into());
+    body.insert("continue_final_message".into(), true.into());
 }
 
 /// What the legacy completions name differently (<https://platform.openai.com/docs/api-reference/completions/create>).

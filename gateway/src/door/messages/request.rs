@@ -109,10 +109,15 @@ impl Input {
         for (index, said) in self.messages.into_iter().enumerate() {
             said.add(&format!("messages[{index}]"), &mut messages)?;
         }
+        // The assistant has the last word: the answer goes on from there.
+        let continue_final_message = messages
+            .last()
+            .is_some_and(|last| last.role() == Role::Assistant && !last.text.is_empty() && last.tool_calls.is_empty());
         let output = self.output_config.unwrap_or_default();
         Ok(ChatRequest {
             model: self.model,
             messages,
+            continue_final_message,
             tools: tools(self.tools.unwrap_or_default())?,
             parallel_tool_calls: self.tool_choice.as_ref().and_then(Choice::parallel),
             tool_choice: self.tool_choice.map(Choice::into_choice).transpose()?,

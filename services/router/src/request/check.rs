@@ -37,7 +37,30 @@ pub(crate) fn check(request: &ChatRequest) -> Result<(), Failure> {
         self::format(format)?;
     }
     raw(request)?;
+    continued(request)?;
     tools(request)
+}
+
+/// An answer that goes on from a message needs one of the assistant's, with text.
+fn continued(request: &ChatRequest) -> Result<(), Failure> {
+    const FIELD: &str = "continue_final_message";
+    if !request.continue_final_message {
+        return Ok(());
+    }
+    if request.raw || !request.conversation_id.is_empty() {
+        return Err(Failure::invalid(
+            FIELD,
+            "continue_final_message is for messages outside of a conversation",
+        ));
+    }
+    let last = request.messages.last().filter(|_| request.prompt.is_empty());
+    match last {
+        Some(last) if last.role() == Role::Assistant && !last.text.is_empty() && last.tool_calls.is_empty() => Ok(()),
+        _ => Err(Failure::invalid(
+            FIELD,
+            "continue_final_message needs a last message of the assistant, with text and without calls",
+        )),
+    }
 }
 
 /// An input to the letter has nothing around it.
@@ -96,7 +119,8 @@ fn names(request: &ChatRequest) -> Result<(), Failure> {
 }
 
 fn messages(request: &ChatRequest) -> Result<(), Failure> {
-    if request.prompt.is_empty() && request.messages.is_empty() && request.prompt_tokens.is_empty() {
+    let history = !request.conversation_id.is_empty(); // whether it says anything is seen later
+    if request.prompt.is_empty() && request.messages.is_empty() && request.prompt_tokens.is_empty() && !history {
         return Err(Failure::invalid(
             "messages",
             "there is nothing to answer: messages (or prompt) must not be empty",

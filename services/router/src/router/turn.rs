@@ -31,7 +31,13 @@ impl Router {
         let Some(request) = answer.request() else { return };
         let opened = self.history(&answer, &request).await;
         let ended = answer.turn_opened(opened.is_ok());
-        let admitted = opened.map(|history| {
+        let admitted = opened.and_then(|history| {
+            if history.is_empty() && request.messages.is_empty() {
+                return Err(Failure::invalid(
+                    "messages",
+                    "there is nothing to answer: messages (or prompt) must not be empty in a conversation that is",
+                ));
+            }
             if !(history.is_empty() && request.instructions.is_empty()) {
                 let mut request = (*request).clone();
                 let new = std::mem::take(&mut request.messages);
@@ -39,6 +45,7 @@ impl Router {
                 request::instruct(&mut request);
                 answer.set_request(request);
             }
+            Ok(())
         });
         if ended && !answer.is_owned() {
             return; // another router has it, and closes its turn
