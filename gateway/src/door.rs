@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod any_body;
+mod calls;
 pub(crate) mod cancel;
 pub(crate) mod chat;
 pub(crate) mod completions;

@@ -118,6 +118,11 @@ impl Choice {
         self.speech.is_thinking()
     }
 
+    /// Whether its last token was of words for the reader, or may yet turn out to be.
+    pub(super) fn is_speaking(&self) -> bool {
+        !self.speech.is_thinking() && !self.speech.is_calling()
+    }
+
     /// Goes on by a token, or ends by it.
     pub(super) fn take(&mut self, vocabulary: &Vocabulary, id: u32) -> Taken {
         if vocabulary.is_eog(id) {

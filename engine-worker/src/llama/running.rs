@@ -92,7 +92,10 @@ impl Running {
             None | Some((_, Taken::Refused)) => (None, choice.end()),
         };
         let mut entries = said::entries(choice, token, said, self.many);
-        if let (Some(id), Some(most), Some(first)) = (token, self.logprobs, entries.first_mut()) {
+        if let (Some(id), Some(most), Some(first)) = (token, self.logprobs, entries.first_mut())
+            && first.event.is_none()
+            && (!first.token.is_empty() || choice.is_speaking())
+        {
             first.logprobs = vec![logprob(vocabulary, logits, id, most)];
         }
         self.write(entries);

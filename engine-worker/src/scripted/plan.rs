@@ -160,15 +160,13 @@ impl Plan {
         if self.choices > 1 && index + 1 == self.length(choice) {
             entry.end = Some(Box::new(self.end(choice)));
         }
-        if let Some(top) = self.logprobs {
-            entry.logprobs.push(self.logprob(index, choice, top));
-        }
         if index < self.reasoning {
             entry.event = Some(Event::Reasoning(text.into()));
         } else if let Some(tool) = &self.tool {
             entry.event = Some(Event::ToolCall(Box::new(self.tool_piece(index, choice, tool))));
         } else {
             entry.token = text;
+            entry.logprobs.extend(self.logprobs.map(|top| self.logprob(index, choice, top)));
         }
         entry
     }

@@ -1,6 +1,8 @@
 //! What a server streams as chat completions, in the words of the journal
 //! (<https://platform.openai.com/docs/api-reference/chat-streaming>). Pure.
 
+use std::{collections::BTreeMap, iter::repeat};
+
 use proto::v1::{Failure, FinishReason, Reason, TokenLogprob, Usage};
 use serde::Deserialize;
 use serde_json::Value;
@@ -68,6 +70,8 @@ struct Logprobs {
     tokens: Option<Vec<String>>,
     #[serde(rename = "token_logprobs")]
     values: Option<Vec<Option<f32>>>,
+    /// And of the most likely ones in the place of each.
+    top_logprobs: Option<Vec<Option<BTreeMap<String, f32>>>>,
 }
 
 impl Logprobs {
@@ -75,11 +79,10 @@ impl Logprobs {
     fn each(self) -> Vec<Logprob> {
         let legacy = |tokens: Vec<String>| {
             let values = self.values.unwrap_or_default().into_iter().map(Option::unwrap_or_default);
-            let each = tokens.into_iter().zip(values).map(|(token, value)| Logprob {
-                token,
-                value,
-                bytes: None,
-                top: None,
+            let tops = self.top_logprobs.unwrap_or_default().into_iter().chain(repeat(None));
+            let each = tokens.into_iter().zip(values).zip(tops).map(|((token, value), top)| Logprob {
+                top: top.map(likeliest_first),
+                ..Logprob::of(token, value)
             });
             each.collect()
         };
@@ -95,6 +98,23 @@ struct Logprob {
     bytes: Option<Vec<u8>>,
     #[serde(rename = "top_logprobs")]
     top: Option<Vec<Logprob>>,
+}
+
+impl Logprob {
+    fn of(token: String, value: f32) -> Self {
+        Self {
+            token,
+            value,
+            bytes: None,
+            top: None,
+        }
+    }
+}
+
+fn likeliest_first(top: BTreeMap<String, f32>) -> Vec<Logprob> {
+    let mut top: Vec<_> = top.into_iter().map(|(token, value)| Logprob::of(token, value)).collect();
+    top.sort_by(|one, other| other.value.total_cmp(&one.value));
+    top
 }
 
 #[derive(Deserialize)]
@@ -148,12 +168,18 @@ fn take_choice(choice: Choice, told: &mut Told) -> Result<(), Failure> {
     let delta = choice.delta.unwrap_or_default();
     let said = |text: Option<String>| text.filter(|text| !text.is_empty());
     let thought = said(delta.reasoning_content).or(said(delta.reasoning));
+    let thinks = thought.is_some();
     told.reasoning(index, thought.unwrap_or_default());
-    let logprobs = choice.logprobs.map(Logprobs::each).unwrap_or_default();
-    let logprobs = logprobs.into_iter().map(logprob).collect();
-    let text = said(delta.content).or(delta.refusal).or(choice.text);
-    told.text(index, text.unwrap_or_default(), logprobs);
-    for piece in delta.tool_calls.unwrap_or_default() {
+    let text = said(delta.content)
+        .or(said(delta.refusal))
+        .or(said(choice.text))
+        .unwrap_or_default();
+    let calls = delta.tool_calls.unwrap_or_default();
+    // Those of a chunk without text may be of text that is held back, but not of thoughts or calls.
+    let is_text = !text.is_empty() || !(thinks || !calls.is_empty());
+    let logprobs = choice.logprobs.filter(|_| is_text).map(Logprobs::each).unwrap_or_default();
+    told.text(index, text, logprobs.into_iter().map(logprob).collect());
+    for piece in calls {
         told.call(index, call(piece))?;
     }
     // An empty reason is no end: Ollama and SGLang have sent one with every chunk.

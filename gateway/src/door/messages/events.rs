@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{error::error, id, object::usage, stop};
-use crate::{failure::Refusal, json, sse::Projection};
+use crate::{door::calls::InTurn, failure::Refusal, json, sse::Projection};
 
 /// Writes the events. What an entry becomes depends on the block that is open, so a stream is written from its beginning.
 pub(super) struct Blocks {
@@ -15,6 +15,7 @@ pub(super) struct Blocks {
     open: Option<Kind>,
     /// The number of the block that is open, or that comes next.
     index: u32,
+    calls: InTurn,
 }
 
 /// What a block holds.
@@ -32,6 +33,7 @@ impl Blocks {
             head: head.clone(),
             open: None,
             index: 0,
+            calls: InTurn::default(),
         }
     }
 
@@ -70,6 +72,16 @@ impl Blocks {
         out.extend_from_slice(b"}}\n\n");
     }
 
+    /// Tells the calls that wait for their turn: something else comes, or nothing.
+    fn flush(&mut self, out: &mut BytesMut) {
+        if self.calls.is_idle() {
+            return;
+        }
+        let mut calls = std::mem::take(&mut self.calls);
+        calls.flush(|call| self.tool_call(call, out));
+        self.calls = calls;
+    }
+
     fn tool_call(&mut self, call: &ToolCallDelta, out: &mut BytesMut) {
         let block = || json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}});
         self.begin(Kind::Tool(call.index), block, out);
@@ -79,6 +91,7 @@ impl Blocks {
     }
 
     fn finished(&mut self, finished: &Finished, out: &mut BytesMut) {
+        self.flush(out);
         self.close(None, out);
         let end = finished.choices.first().cloned().unwrap_or_default();
         let (reason, sequence) = stop(ChoiceEnd::reason(&end), &end.stop);
@@ -108,6 +121,7 @@ impl Projection for Blocks {
 
     fn entry(&mut self, entry: &Entry, out: &mut BytesMut) {
         if !entry.token.is_empty() {
+            self.flush(out);
             self.begin(Kind::Text, || json!({"type": "text", "text": ""}), out);
             self.delta("text_delta", "text", &entry.token, out);
         }
@@ -115,10 +129,15 @@ impl Projection for Blocks {
             None => {}
             Some(Event::Reasoning(text)) if text.is_empty() => {}
             Some(Event::Reasoning(text)) => {
+                self.flush(out);
                 self.begin(Kind::Thinking, || json!({"type": "thinking", "thinking": "", "signature": ""}), out);
                 self.delta("thinking_delta", "thinking", text, out);
             }
-            Some(Event::ToolCall(call)) => self.tool_call(call, out),
+            Some(Event::ToolCall(call)) => {
+                let mut calls = std::mem::take(&mut self.calls);
+                calls.take(call, |call| self.tool_call(call, out));
+                self.calls = calls;
+            }
             Some(Event::Finished(finished)) => self.finished(finished, out),
             Some(Event::Failed(failure)) => {
                 let refusal = Refusal::from((**failure).clone());

@@ -3,8 +3,12 @@
 
 mod item;
 
+use std::mem;
+
 use proto::v1::{ChoiceEnd, Entry, FinishReason, TokenLogprob, ToolCallDelta, Usage, entry::Event};
 use serde_json::Value;
+
+use crate::door::calls::InTurn;
 
 pub(super) use self::item::logprobs;
 pub(crate) use self::item::{Item, Kind};
@@ -19,6 +23,9 @@ pub(crate) struct Output {
     items: Vec<Item>,
     /// The item that grows.
     open: Option<usize>,
+    /// Of tokens whose text is held back: they come with that, should it be text.
+    held: Vec<TokenLogprob>,
+    calls: InTurn,
     end: Option<End>,
 }
 
@@ -69,6 +76,8 @@ impl Output {
             stream_id: stream_id.to_owned(),
             items: Vec::new(),
             open: None,
+            held: Vec::new(),
+            calls: InTurn::default(),
             end: None,
         }
     }
@@ -97,15 +106,21 @@ impl Output {
         if entry.choice != 0 || self.end.is_some() {
             return; // there is one choice
         }
-        if !(entry.token.is_empty() && entry.logprobs.is_empty()) {
-            self.grow(Kind::Text, &entry.token, &entry.logprobs, listener);
-        }
+        self.text(entry, listener);
         match &entry.event {
             None => {}
             Some(Event::Reasoning(text)) if text.is_empty() => {}
-            Some(Event::Reasoning(text)) => self.grow(Kind::Thought, text, &[], listener),
-            Some(Event::ToolCall(call)) => self.call(call, listener),
+            Some(Event::Reasoning(text)) => {
+                self.held.clear();
+                self.flush(listener);
+                self.grow(Kind::Thought, text, &[], listener);
+            }
+            Some(Event::ToolCall(call)) => {
+                self.held.clear();
+                self.take_call(call, listener);
+            }
             Some(Event::Finished(finished)) => {
+                self.flush(listener);
                 let reason = finished.choices.first().map_or(FinishReason::Stop, ChoiceEnd::reason);
                 self.finish(reason, listener);
                 let how = match reason {
@@ -131,22 +146,55 @@ impl Output {
         }
     }
 
+    /// What an entry has of the text.
+    fn text(&mut self, entry: &Entry, listener: &mut impl Listener) {
+        if entry.token.is_empty() {
+            self.held.extend_from_slice(&entry.logprobs);
+            return;
+        }
+        self.flush(listener);
+        if self.held.is_empty() {
+            self.grow(Kind::Text, &entry.token, &entry.logprobs, listener);
+        } else {
+            let mut logprobs = mem::take(&mut self.held);
+            logprobs.extend_from_slice(&entry.logprobs);
+            self.grow(Kind::Text, &entry.token, &logprobs, listener);
+        }
+    }
+
+    fn take_call(&mut self, call: &ToolCallDelta, listener: &mut impl Listener) {
+        if self.calls.is_over(call.index) {
+            // The listeners were told that it is whole. Who reads the answer at its end sees all of it.
+            self.call(call, &mut ());
+            return;
+        }
+        let mut calls = mem::take(&mut self.calls);
+        calls.take(call, |call| self.call(call, listener));
+        self.calls = calls;
+    }
+
+    /// Tells the calls that wait for their turn: something else comes, or nothing.
+    fn flush(&mut self, listener: &mut impl Listener) {
+        if self.calls.is_idle() {
+            return;
+        }
+        let mut calls = mem::take(&mut self.calls);
+        calls.flush(|call| self.call(call, listener));
+        self.calls = calls;
+    }
+
     fn call(&mut self, call: &ToolCallDelta, listener: &mut impl Listener) {
         let kind = Kind::Call(call.index);
-        // One that was closed may still get a piece: calls are made at the same time.
         let known = self.items.iter().position(|item| item.kind == kind);
-        let index = if let Some(index) = known {
-            index
-        } else {
-            let Some(index) = self.open(kind, listener, |item| {
+        let index = known.or_else(|| {
+            self.open(kind, listener, |item| {
                 item.call_id.clone_from(&call.id);
                 item.name.clone_from(&call.name);
-            }) else {
-                return;
-            };
-            index
-        };
-        self.add(index, &call.arguments, &[], listener);
+            })
+        });
+        if let Some(index) = index {
+            self.add(index, &call.arguments, &[], listener);
+        }
     }
 
     fn grow(&mut self, kind: Kind, text: &str, logprobs: &[TokenLogprob], listener: &mut impl Listener) {
@@ -160,7 +208,7 @@ impl Output {
 
     fn add(&mut self, index: usize, text: &str, logprobs: &[TokenLogprob], listener: &mut impl Listener) {
         let Some(item) = self.items.get_mut(index) else { return };
-        if text.is_empty() && logprobs.is_empty() {
+        if text.is_empty() {
             return;
         }
         item.text.push_str(text);
@@ -225,6 +273,7 @@ impl Output {
 
     /// The answer broke off: so did the item that grew.
     fn cut(&mut self, how: How, usage: Option<Usage>) {
+        self.flush(&mut ());
         if let Some(item) = self.open.take().and_then(|index| self.items.get_mut(index)) {
             item.status = "incomplete";
         }
@@ -237,64 +286,4 @@ impl Output {
 }
 
 #[cfg(test)]
-mod tests {
-    use proto::v1::{Failure, Reason};
-
-    use super::*;
-
-    fn finished(reason: FinishReason) -> Entry {
-        let end = ChoiceEnd {
-            reason: reason.into(),
-            ..ChoiceEnd::default()
-        };
-        Entry::finished(vec![end], Usage::default())
-    }
-
-    fn call(index: u32, id: &str, arguments: &str) -> Entry {
-        Entry {
-            event: Some(Event::ToolCall(Box::new(ToolCallDelta {
-                index,
-                id: id.to_owned(),
-                name: if id.is_empty() { String::new() } else { "f".to_owned() },
-                arguments: arguments.to_owned(),
-            }))),
-            ..Entry::default()
-        }
-    }
-
-    fn shown(entries: &[Entry]) -> Vec<(String, String, String)> {
-        let output = Output::of("s", entries);
-        let item = |item: &Item| (item.id.clone(), item.text.clone(), item.status.to_owned());
-        output.items.iter().map(item).collect()
-    }
-
-    #[test]
-    fn calls_that_are_made_at_the_same_time_keep_their_pieces_apart() {
-        let entries = [
-            Entry::text("Hm.", 1),
-            call(0, "a", "{\"x\""),
-            call(1, "b", "{}"),
-            call(0, "", ":1}"),
-            finished(FinishReason::ToolCalls),
-        ];
-        let item = |id: &str, text: &str| (id.to_owned(), text.to_owned(), "completed".to_owned());
-        assert_eq!(
-            shown(&entries),
-            [item("msg_s_0", "Hm."), item("fc_s_0", "{\"x\":1}"), item("fc_s_1", "{}")]
-        );
-    }
-
-    #[test]
-    fn a_whole_answer_that_said_nothing_is_an_empty_text() {
-        assert_eq!(shown(&[finished(FinishReason::Stop)]).len(), 1);
-        let broken = Entry::failed(Failure::new(Reason::WorkerLost, "gone"));
-        assert!(shown(&[broken]).is_empty());
-    }
-
-    #[test]
-    fn what_was_cut_is_incomplete() {
-        for end in [finished(FinishReason::Length), Entry::cancelled(Usage::default())] {
-            assert_eq!(shown(&[Entry::text("a", 1), end])[0].2, "incomplete");
-        }
-    }
-}
+mod tests;
