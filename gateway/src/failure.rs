@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use proto::v1::{Failure, Reason};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -57,6 +57,8 @@ struct ErrorObject<'a> {
     queue_depth: Option<u32>,
 }
 
+/// Says to the SDKs of OpenAI and Anthropic whether to ask again by themselves.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// How long a client is asked to wait where nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -79,6 +81,12 @@ impl Refusal {
         let mut refusal = Self::new(StatusCode::BAD_REQUEST, "invalid_request", message);
         refusal.0.param = Some(param.into());
         refusal
+    }
+
+    /// With this word, by which clients know what to do.
+    pub(crate) fn with_code(mut self, code: &'static str) -> Self {
+        self.0.code = code;
+        self
     }
 
     /// With this `type` for clients of OpenAI.
@@ -121,12 +129,21 @@ impl Refusal {
         self.0.code
     }
 
-    /// The headers that belong to the status, for whichever body: `Retry-After`, and for 401 and 403 what would be taken
-    /// (<https://www.rfc-editor.org/rfc/rfc6750#section-3>).
+    /// Whether the SDKs of OpenAI and Anthropic, which ask again by themselves after such a status, are to leave it: an answer that somebody
+    /// cancelled would be made again, and what is in conflict stays so.
+    fn is_final(&self) -> bool {
+        self.0.status == StatusCode::CONFLICT
+    }
+
+    /// The headers that belong to the status, for whichever body: `Retry-After`, the SDKs' `x-should-retry`, and for 401 and 403 what would
+    /// be taken (<https://www.rfc-editor.org/rfc/rfc6750#section-3>).
     pub(crate) fn dress(&self, response: &mut Response) {
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_seconds() {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.is_final() {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         let challenge = match (self.0.status, self.0.code) {
             (StatusCode::UNAUTHORIZED, "missing_credentials") => "Bearer realm=\"unbroken\"",

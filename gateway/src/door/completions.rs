@@ -20,7 +20,7 @@ pub(crate) use self::{
     content::{Piece, TextOr, WordOr},
     message::{MessageIn, messages},
     request::{Completion, MAX_CHOICES, StreamOptions, biases, seed, stops, top_p, whole},
-    tool::{TOOLS, schema},
+    tool::{TOOLS, mode, schema},
 };
 use super::{Opened, whole};
 use crate::{

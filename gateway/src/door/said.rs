@@ -68,7 +68,10 @@ impl Said {
         base64: &str,
         detail: Option<String>,
     ) -> Result<(), Refusal> {
-        let media_type = media_type.to_ascii_lowercase();
+        let media_type = match media_type.to_ascii_lowercase() {
+            name if name == "image/jpg" => "image/jpeg".to_owned(), // what it is often called, and is not
+            name => name,
+        };
         if !Image::MEDIA_TYPES.contains(&media_type.as_str()) {
             let message = format!(
                 "{}: expected an image of one of the types {}, got {media_type:?}",
@@ -150,6 +153,7 @@ mod tests {
 
     #[test]
     fn images_are_read_from_their_address_alone() {
+        assert_eq!(shown("data:image/jpg;base64,AAAA").unwrap().media_type, "image/jpeg");
         for uri in ["data:image/png;base64,//4=", "DATA:Image/PNG;charset=x;base64,//4"] {
             let image = shown(uri).unwrap();
             assert_eq!(

@@ -27,8 +27,9 @@ pub(crate) struct MessageIn {
     /// For a `tool` message: the call that it answers.
     tool_call_id: Option<String>,
     /// What the assistant thought before.
-    #[serde(alias = "reasoning")]
     reasoning_content: Option<String>,
+    /// The same, as some servers name it; others send both.
+    reasoning: Option<String>,
 }
 
 /// A part of what is said.
@@ -116,7 +117,7 @@ impl MessageIn {
             tool_calls,
             tool_call_id: self.tool_call_id.unwrap_or_default(),
             name: self.name.unwrap_or_default(),
-            reasoning: self.reasoning_content.unwrap_or_default(),
+            reasoning: self.reasoning_content.or(self.reasoning).unwrap_or_default(),
             images,
         })
     }

@@ -12,7 +12,7 @@ use super::{
     Shape,
     content::{TextOr, WordOr},
     message::{MessageIn, messages},
-    tool::{FormatIn, NamedTool, ToolIn, tool_choice, tools},
+    tool::{Choice, FormatIn, ToolIn, tool_choice, tools},
 };
 use crate::{
     door::{disconnect, max_tokens, within},
@@ -77,11 +77,13 @@ pub(crate) struct Completion {
     top_logprobs: Option<i64>,
     response_format: Option<FormatIn>,
     tools: Option<Vec<ToolIn>>,
-    tool_choice: Option<WordOr<NamedTool>>,
+    tool_choice: Option<WordOr<Choice>>,
     /// False: at most one function is called.
     parallel_tool_calls: Option<bool>,
     /// How hard the model thinks: `none`, `minimal`, `low`, `medium`, `high`, …
     reasoning_effort: Option<String>,
+    /// vLLM's: the last message is the assistant's and the beginning of the answer, which goes on from there.
+    continue_final_message: Option<bool>,
     /// Ours: the conversation whose history goes before the messages, and in which the turn is kept.
     conversation_id: Option<String>,
     /// Ours: what becomes of the answer when its client has gone: `cancel`, `detach` or `background`.
@@ -135,17 +137,20 @@ impl Completion {
             Some(_) => max_tokens("max_completion_tokens", self.max_completion_tokens)?,
             None => max_tokens("max_tokens", self.max_tokens)?,
         };
+        let mut tools = tools(self.tools.unwrap_or_default())?;
+        let tool_choice = self.tool_choice.map(|choice| tool_choice(choice, &mut tools)).transpose()?;
         let mut request = ChatRequest {
             max_tokens: limit,
             model: self.model.unwrap_or_default(),
             messages: messages(self.messages)?,
             sampling: Some(sampling),
             response_format: self.response_format.map(FormatIn::into_format).transpose()?.flatten(),
-            tools: tools(self.tools.unwrap_or_default())?,
-            tool_choice: self.tool_choice.map(tool_choice).transpose()?,
+            tools,
+            tool_choice,
             parallel_tool_calls: self.parallel_tool_calls,
             thinking: self.reasoning_effort.map(thinking),
             n: choices,
+            continue_final_message: self.continue_final_message.unwrap_or(false),
             conversation_id: self.conversation_id.unwrap_or_default(),
             ..ChatRequest::default()
         };
@@ -193,13 +198,13 @@ fn thinking(effort: String) -> Thinking {
     }
 }
 
+/// Of 0 the likeliest token is left, which the mesh says with the least number that it takes.
+///
 /// # Errors
-/// It is not over 0 and up to 1.
+/// It is not from 0 to 1.
 pub(crate) fn top_p(value: Option<f64>) -> Result<Option<f32>, Refusal> {
-    if value == Some(0.0) {
-        return Err(Refusal::invalid("top_p", "top_p: expected a number over 0 and up to 1, got 0"));
-    }
-    within("top_p", value, 0.0..=1.0)
+    const LEAST: f32 = 1e-6;
+    Ok(within("top_p", value, 0.0..=1.0)?.map(|share| share.max(LEAST)))
 }
 
 /// A whole number in a range.

@@ -34,9 +34,29 @@ struct FunctionIn {
     strict: Option<bool>,
 }
 
-/// The function that must be called.
+/// The function that must be called, or those that may be.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(super) struct NamedTool {
+#[schema(as = ChatToolChoice)]
+pub(super) struct Choice {
+    /// `function` or `allowed_tools`. Without it: the one that is there.
+    r#type: Option<String>,
+    function: Option<FunctionName>,
+    allowed_tools: Option<Allowed>,
+}
+
+/// The functions that may be called.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatAllowedTools)]
+struct Allowed {
+    /// `auto` or `required`.
+    mode: Option<String>,
+    tools: Vec<Named>,
+}
+
+/// One of them.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatAllowedTool)]
+struct Named {
     function: FunctionName,
 }
 
@@ -115,21 +135,61 @@ pub(crate) fn schema(param: &str, given: Option<&RawValue>) -> Result<String, Re
     Ok(text.to_owned())
 }
 
-/// Whether they may, must or must not be called.
-pub(super) fn tool_choice(given: WordOr<NamedTool>) -> Result<ToolChoice, Refusal> {
-    let (mode, name) = match given {
-        WordOr::Word(word) => match word.as_str() {
-            "auto" => (ToolMode::Auto, String::new()),
-            "none" => (ToolMode::None, String::new()),
-            "required" => (ToolMode::Required, String::new()),
-            other => {
-                let message = format!("tool_choice: expected auto, none, required or a function, got {other:?}");
-                return Err(Refusal::invalid("tool_choice", message));
-            }
-        },
-        WordOr::Object(named) => (ToolMode::Named, named.function.name),
+/// Whether functions may, must or must not be called. `tools` are those that there are; of them those are left that may be.
+pub(super) fn tool_choice(given: WordOr<Choice>, tools: &mut Vec<Tool>) -> Result<ToolChoice, Refusal> {
+    let known = |param: &str, name: String| match tools.iter().any(|tool| tool.name == name) {
+        true => Ok(name),
+        false => {
+            let message = format!("{param}: expected the name of one of the tools, got {name:?}");
+            Err(Refusal::invalid(param, message))
+        }
     };
-    Ok(ToolChoice { mode: mode.into(), name })
+    let choice = match given {
+        WordOr::Word(word) => return mode("tool_choice", &word),
+        WordOr::Object(choice) => choice,
+    };
+    match (choice.r#type.as_deref(), choice.function, choice.allowed_tools) {
+        (None | Some("function"), Some(function), _) => Ok(ToolChoice {
+            mode: ToolMode::Named.into(),
+            name: known("tool_choice.function.name", function.name)?,
+        }),
+        (None | Some("allowed_tools"), _, Some(allowed)) => {
+            let param = |index: usize| format!("tool_choice.allowed_tools.tools[{index}].function.name");
+            let numbered = allowed.tools.into_iter().enumerate();
+            let names = numbered.map(|(index, named)| known(&param(index), named.function.name));
+            let names = names.collect::<Result<Vec<_>, _>>()?;
+            tools.retain(|tool| names.contains(&tool.name));
+            mode("tool_choice.allowed_tools.mode", allowed.mode.as_deref().unwrap_or("auto"))
+        }
+        (Some(kind @ ("function" | "allowed_tools")), ..) => {
+            let param = format!("tool_choice.{kind}");
+            Err(Refusal::invalid(param.clone(), format!("{param} is missing")))
+        }
+        (kind, ..) => {
+            let message = format!("tool_choice.type: expected function or allowed_tools, got {kind:?}");
+            Err(Refusal::invalid("tool_choice.type", message))
+        }
+    }
+}
+
+/// How a model may choose.
+///
+/// # Errors
+/// The word is none that says so.
+pub(crate) fn mode(param: &str, word: &str) -> Result<ToolChoice, Refusal> {
+    let mode = match word {
+        "auto" => ToolMode::Auto,
+        "none" => ToolMode::None,
+        "required" => ToolMode::Required,
+        other => {
+            let message = format!("{param}: expected auto, none, required or a function, got {other:?}");
+            return Err(Refusal::invalid(param, message));
+        }
+    };
+    Ok(ToolChoice {
+        mode: mode.into(),
+        name: String::new(),
+    })
 }
 
 impl FormatIn {
@@ -138,6 +198,8 @@ impl FormatIn {
         let format = match (self.r#type.as_str(), self.json_schema, self.grammar) {
             ("text", ..) => return Ok(None),
             ("json_object", ..) => Format::JsonObject(JsonObject {}),
+            // Any JSON, where there is no schema.
+            ("json_schema", Some(SchemaIn { schema: None, .. }), _) => Format::JsonObject(JsonObject {}),
             ("json_schema", Some(given), _) => Format::JsonSchema(JsonSchema {
                 name: given.name.unwrap_or_default(),
                 schema: schema("response_format.json_schema.schema", given.schema.as_deref())?,

@@ -107,7 +107,7 @@ fn silent() -> Message {
 
 fn unknown(id: &str) -> Refusal {
     let message = format!("previous_response_id: there is no response with the id {id:?}");
-    Refusal::missing("previous_response_id", message)
+    Refusal::invalid("previous_response_id", message).with_code("previous_response_not_found")
 }
 
 /// Items that were shown once, as messages.

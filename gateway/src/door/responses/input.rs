@@ -54,7 +54,8 @@ impl ItemIn {
     /// # Errors
     /// It is of a kind that the mesh does not know, or a field is missing.
     pub(crate) fn read(self, at: &str) -> Result<Item, Refusal> {
-        let kind = match self.r#type.as_deref() {
+        // An item that is nothing but an id only names another one.
+        let kind = match self.r#type.as_deref().or(self.is_bare_id().then_some("item_reference")) {
             None | Some("message") => {
                 let role = role(at, self.role.as_deref())?;
                 let content = self.content.ok_or_else(|| missing(at, "content"))?;
@@ -86,6 +87,10 @@ impl ItemIn {
         };
         let id = self.id.filter(|id| !id.is_empty());
         Ok(Item { id, kind })
+    }
+
+    fn is_bare_id(&self) -> bool {
+        self.id.is_some() && self.role.is_none() && self.content.is_none()
     }
 }
 

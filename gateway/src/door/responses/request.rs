@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     door::{
-        completions::{TextOr, WordOr},
+        completions::{TextOr, WordOr, top_p},
         disconnect, max_tokens, within,
     },
     failure::Refusal,
@@ -50,7 +50,7 @@ pub(super) struct Asked {
     max_tool_calls: Option<i64>,
     #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f64>,
-    #[schema(exclusive_minimum = 0, maximum = 1)]
+    #[schema(minimum = 0, maximum = 1)]
     top_p: Option<f64>,
     #[schema(minimum = -2, maximum = 2)]
     presence_penalty: Option<f64>,
@@ -169,11 +169,14 @@ impl Asked {
         metadata("metadata", self.metadata.as_ref())?;
         self.words()?;
         let input = match self.input.take() {
-            None => return Err(Refusal::invalid("input", "input is missing")),
+            None => Vec::new(),
             Some(TextOr::Text(text)) => vec![Item::user(text)],
-            Some(TextOr::List(items)) if items.is_empty() => return Err(Refusal::invalid("input", "input is empty")),
             Some(TextOr::List(items)) => input::read("input", items, ITEMS)?,
         };
+        if input.is_empty() && conversation.is_none() && self.previous_response_id.is_none() {
+            let message = "input is missing: without it a response can only go on from a conversation or a previous_response_id";
+            return Err(Refusal::invalid("input", message));
+        }
         let mut shown = Map::new();
         let request = self.request(&mut shown)?;
         let (stream, previous) = (self.stream.unwrap_or(false), self.previous_response_id.clone());
@@ -228,9 +231,6 @@ impl Asked {
     }
 
     fn sampling(&self) -> Result<Sampling, Refusal> {
-        if self.top_p == Some(0.0) {
-            return Err(Refusal::invalid("top_p", "top_p: expected a number over 0 and up to 1, got 0"));
-        }
         let top = self.top_logprobs.unwrap_or(0);
         let top_logprobs = u32::try_from(top).ok().filter(|_| top <= TOP_LOGPROBS).ok_or_else(|| {
             let message = format!("top_logprobs: expected a number from 0 to {TOP_LOGPROBS}, got {top}");
@@ -239,7 +239,7 @@ impl Asked {
         let included = self.include.iter().flatten().any(|what| what == LOGPROBS);
         Ok(Sampling {
             temperature: within("temperature", self.temperature, 0.0..=2.0)?,
-            top_p: within("top_p", self.top_p, 0.0..=1.0)?,
+            top_p: top_p(self.top_p)?,
             presence_penalty: within("presence_penalty", self.presence_penalty, -2.0..=2.0)?,
             frequency_penalty: within("frequency_penalty", self.frequency_penalty, -2.0..=2.0)?,
             logprobs: included || top_logprobs > 0,

@@ -6,7 +6,7 @@ use serde_json::{Value, json, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
-    door::completions::{TOOLS, WordOr, schema},
+    door::completions::{TOOLS, WordOr, mode, schema},
     failure::Refusal,
 };
 
@@ -128,22 +128,6 @@ pub(super) fn choice(given: Option<WordOr<Choice>>, tools: &[Tool]) -> Result<Ch
             Err(Refusal::invalid("tool_choice.type", message))
         }
     }
-}
-
-fn mode(param: &str, word: &str) -> Result<ToolChoice, Refusal> {
-    let mode = match word {
-        "auto" => ToolMode::Auto,
-        "none" => ToolMode::None,
-        "required" => ToolMode::Required,
-        other => {
-            let message = format!("{param}: expected auto, none, required or a function, got {other:?}");
-            return Err(Refusal::invalid(param, message));
-        }
-    };
-    Ok(ToolChoice {
-        mode: mode.into(),
-        name: String::new(),
-    })
 }
 
 /// A format, and as it is shown again.

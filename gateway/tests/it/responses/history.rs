@@ -40,7 +40,7 @@ async fn a_response_goes_on_from_those_before_it() {
     let refused = stored.post("/v1/responses", &unknown).await;
     assert_eq!(
         (refused.status, &refused.json()["error"]["param"]),
-        (404, &"previous_response_id".into())
+        (400, &"previous_response_id".into())
     );
 }
 

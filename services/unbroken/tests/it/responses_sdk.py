@@ -146,7 +146,7 @@ for wrong, expected in [
     ({"model": "nobody"}, openai.NotFoundError),
     ({"input": []}, openai.BadRequestError),
     ({"temperature": 9}, openai.BadRequestError),
-    ({"previous_response_id": "resp_nobody"}, openai.NotFoundError),
+    ({"previous_response_id": "resp_nobody"}, openai.BadRequestError),
     ({"conversation": "conv_nobody"}, openai.NotFoundError),
     ({"background": True, "store": False}, openai.BadRequestError),
 ]:

@@ -22,7 +22,7 @@ fn the_field_at_fault_is_named() {
         ("input", json!([]), "input"),
         ("input", json!([{"role": "user"}]), "input[0].content"),
         ("temperature", json!(2.5), "temperature"),
-        ("top_p", json!(0), "top_p"),
+        ("top_p", json!(-0.1), "top_p"),
         ("top_logprobs", json!(21), "top_logprobs"),
         ("max_output_tokens", json!(0), "max_output_tokens"),
         ("tools", json!([{"type": "web_search"}]), "tools[0].type"),
