@@ -11,7 +11,7 @@ use proto::v1::{
 use serde_json::Value;
 
 use crate::{
-    ask::{ask, ends, engine, greedy, load, refused, seeded, text},
+    ask::{ask, ends, engine, greedy, load, refused, seeded, text, with_sampling},
     exact::cut,
 };
 
@@ -70,8 +70,13 @@ async fn a_named_function_is_called_with_arguments_of_its_schema() {
     let engine = engine(1).await;
     for seed in 0..3 {
         let request = calling(seeded("What is the weather in Paris?", 120, seed), ToolMode::Named, "get_weather");
+        let request = with_sampling(request, |sampling| sampling.logprobs = true);
         let entries = ask(&engine, &request).await;
         let calls = calls(&entries, 0);
+        assert!(
+            entries.iter().all(|entry| entry.logprobs.is_empty()),
+            "they are of words for the reader"
+        );
         assert_eq!(
             (calls.len(), calls[0].name.as_str(), text(&entries, 0).as_str()),
             (1, "get_weather", "")

@@ -8,7 +8,7 @@ use proto::v1::{
     ChatRequest, EmbedRequest, FinishReason, JsonObject, JsonSchema, Message, ResponseFormat, Role, entry::Event, response_format::Format,
 };
 
-use crate::ask::{ask, begin, ends, engine, greedy, load, seeded, text, whole, with_sampling};
+use crate::ask::{ask, begin, ends, engine, greedy, load, refused, seeded, text, whole, with_sampling};
 
 #[tokio::test]
 async fn a_question_is_answered_token_by_token() {
@@ -99,6 +99,48 @@ async fn json_is_what_the_schema_says() {
     assert!(said == "yes" || said == "no", "{said}");
     let said = text(&ask(&engine, &ask_for(Format::JsonObject(JsonObject {}), 1)).await, 0);
     assert!(said.starts_with('{'), "{said}");
+}
+
+#[tokio::test]
+async fn an_answer_goes_on_from_what_the_assistant_has_begun_to_say() {
+    let engine = engine(2).await;
+    let begun = |text: &str, format: Option<Format>| {
+        let mut request = greedy("", 60);
+        for (role, text) in [(Role::User, "Name a city and its people."), (Role::Assistant, text)] {
+            request.messages.push(Message {
+                role: role.into(),
+                text: text.into(),
+                ..Message::default()
+            });
+        }
+        request.continue_final_message = true;
+        request.response_format = format.map(|format| ResponseFormat { format: Some(format) });
+        request
+    };
+    // To the letter what follows where the assistant has begun.
+    let written = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nName a city and its people.<|im_end|>\n<|im_start|>assistant\nIt is called";
+    let raw = ChatRequest {
+        raw: true,
+        prompt: written.into(),
+        messages: Vec::new(),
+        ..greedy("", 60)
+    };
+    let said = text(&ask(&engine, &begun("It is called", None)).await, 0);
+    assert_eq!(said, text(&ask(&engine, &raw).await, 0));
+    // What was begun counts for the shape, too.
+    let schema = || {
+        Format::JsonSchema(JsonSchema {
+            schema: r#"{"type":"object","properties":{"city":{"type":"string","maxLength":9}},"required":["city"],"additionalProperties":false}"#
+                .into(),
+            ..JsonSchema::default()
+        })
+    };
+    let said = text(&ask(&engine, &begun("{\"city\": \"P", Some(schema()))).await, 0);
+    let whole: serde_json::Value =
+        serde_json::from_str(&format!("{{\"city\": \"P{said}")).unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert!(whole["city"].as_str().unwrap().starts_with('P'), "{whole}");
+    let failure = refused(&engine, &begun("Well,", Some(schema()))).await;
+    assert_eq!(failure.param, "messages", "{failure:?}");
 }
 
 #[tokio::test]

@@ -177,6 +177,13 @@ async fn an_answer_that_somebody_cancelled_is_not_done() {
 }
 
 #[tokio::test]
+async fn a_whole_answer_that_somebody_cancelled_is_not_asked_for_again() {
+    let entries = vec![Entry::cancelled(Usage::default())];
+    let response = complete(r#"{"messages":[{"role":"user","content":"hi"}]}"#, entries).await;
+    assert_eq!((response.status, response.header("x-should-retry")), (409, Some("false")));
+}
+
+#[tokio::test]
 async fn a_whole_answer_that_breaks_off_is_an_http_error() {
     let mut entries = texts(&["Hel"]);
     entries.push(Entry::failed(Failure::new(Reason::Timeout, "no token came in time")));

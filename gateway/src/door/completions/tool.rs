@@ -218,3 +218,52 @@ impl FormatIn {
         Ok(Some(ResponseFormat { format: Some(format) }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// How they may be called, and the names of those that may be.
+    fn chosen(given: Value) -> Result<(ToolMode, String, String), Value> {
+        let tool = |name: &str| Tool {
+            name: name.to_owned(),
+            ..Tool::default()
+        };
+        let mut tools = ["a", "b", "c"].map(tool).to_vec();
+        let choice = tool_choice(serde_json::from_value(given).unwrap(), &mut tools);
+        let choice = choice.map_err(|refusal| refusal.object()["param"].clone())?;
+        let left: String = tools.into_iter().map(|tool| tool.name).collect();
+        Ok((choice.mode(), choice.name, left))
+    }
+
+    #[test]
+    fn functions_may_be_chosen_in_every_way_that_sdks_know() {
+        let function = |name: &str| json!({"type": "function", "function": {"name": name}});
+        let allowed =
+            |mode: &str| json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [function("c"), function("a")]}});
+        let way = |mode: ToolMode, name: &str, left: &str| Ok((mode, name.to_owned(), left.to_owned()));
+        for (given, expected) in [
+            (json!("auto"), way(ToolMode::Auto, "", "abc")),
+            (json!("none"), way(ToolMode::None, "", "abc")),
+            (json!("required"), way(ToolMode::Required, "", "abc")),
+            (function("b"), way(ToolMode::Named, "b", "abc")),
+            (json!({"function": {"name": "b"}}), way(ToolMode::Named, "b", "abc")),
+            (allowed("auto"), way(ToolMode::Auto, "", "ac")),
+            (allowed("required"), way(ToolMode::Required, "", "ac")),
+            (json!("sometimes"), Err("tool_choice".into())),
+            (function("d"), Err("tool_choice.function.name".into())),
+            (json!({"type": "function"}), Err("tool_choice.function".into())),
+            (json!({"type": "allowed_tools"}), Err("tool_choice.allowed_tools".into())),
+            (allowed("maybe"), Err("tool_choice.allowed_tools.mode".into())),
+            (json!({"type": "custom"}), Err("tool_choice.type".into())),
+            (
+                json!({"allowed_tools": {"tools": [function("d")]}}),
+                Err("tool_choice.allowed_tools.tools[0].function.name".into()),
+            ),
+        ] {
+            assert_eq!(chosen(given.clone()), expected, "{given}");
+        }
+    }
+}

@@ -221,6 +221,60 @@ async fn the_tokens_of_an_input_are_counted_as_an_answer_to_it_counts_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn log_probabilities_come_with_the_text_and_leave_thoughts_and_calls_whole() {
+    let mesh = AllInOne::scripted().await;
+    let ask = async |mut body: Value| -> Value {
+        body["model"] = "scripted".into();
+        body["top_logprobs"] = 1.into();
+        let request = reqwest::Client::new()
+            .post(format!("http://{}/v1/responses", mesh.http))
+            .json(&body);
+        request.send().await.unwrap().json().await.unwrap()
+    };
+    let thought = ask(json!({"input": "[[script id=a tokens=9 reasoning=3 gap_us=0 ttft_us=0]]"})).await;
+    let kinds: Vec<_> = thought["output"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["reasoning", "message"], "{thought}");
+    assert_eq!(thought["output"][1]["content"][0]["logprobs"].as_array().unwrap().len(), 6);
+    let tools = json!([{"type": "function", "name": "look", "parameters": {"type": "object"}}]);
+    let called = ask(json!({"input": "[[script id=a tokens=9 gap_us=0 ttft_us=0]]", "tools": tools, "tool_choice": "required"})).await;
+    assert_eq!(called["output"].as_array().unwrap().len(), 1, "{called}");
+    let arguments = called["output"][0]["arguments"].as_str().unwrap();
+    assert!(serde_json::from_str::<Value>(arguments).unwrap().is_object(), "{called}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_needs_no_input_where_there_is_something_to_answer() {
+    let mesh = AllInOne::scripted().await;
+    let post = async |path: &str, body: Value| -> (u16, Value) {
+        let request = reqwest::Client::new().post(format!("http://{}/v1{path}", mesh.http)).json(&body);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    };
+    let asked = json!([{"type": "message", "role": "user", "content": "[[script id=mine tokens=3 gap_us=0 ttft_us=0]]"}]);
+    let (_, conversation) = post("/conversations", json!({"items": asked})).await;
+    let (status, answered) = post("/responses", json!({"model": "scripted", "conversation": conversation["id"]})).await;
+    assert_eq!(status, 200, "{answered}");
+    assert!(
+        answered["output"][0]["content"][0]["text"].as_str().unwrap().starts_with("mine.0"),
+        "{answered}"
+    );
+    let (status, on) = post("/responses", json!({"model": "scripted", "previous_response_id": answered["id"]})).await;
+    assert_eq!((status, on["status"].as_str()), (200, Some("completed")), "{on}");
+    let (_, empty) = post("/conversations", json!({})).await;
+    let (status, refused) = post("/responses", json!({"model": "scripted", "conversation": empty["id"]})).await;
+    assert_eq!(
+        (status, refused["error"]["code"].as_str()),
+        (400, Some("invalid_request")),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_background_response_is_polled_through_the_death_of_everything() {
     const TOKENS: usize = 300;
     let mut mesh = AllInOne::start(&[("UNBROKEN_ENGINE", "scripted"), ("UNBROKEN_LEASE", "3s")]).await;
