@@ -33,6 +33,8 @@ pub(crate) struct Account {
     grant: Option<Grant>,
     /// Whether the answer may go on without its client.
     lasting: bool,
+    /// Whether a router may have been asked for it.
+    out: bool,
     request_log: RequestLog,
 }
 
@@ -79,6 +81,7 @@ impl Account {
             outcome: Outcome::Open,
             grant: None,
             lasting: false,
+            out: false,
             request_log: app.request_log().clone(),
         }
     }
@@ -106,18 +109,31 @@ impl Account {
         self.lasting = request.disconnect() != DisconnectPolicy::Cancel;
     }
 
-    /// Asks whether the caller's limits let this request pass. It may leave with a bound of its output.
+    /// Asks whether the caller's limits let this request pass, which may ask for several answers. They may leave with a bound of their output.
     ///
     /// # Errors
     /// A limit is met.
-    pub(crate) async fn ask_leave(&mut self, app: &App, request: &mut ChatRequest) -> Result<(), Refusal> {
-        let context = if request.max_tokens.is_none() {
-            app.clients().context_of(&request.model)
-        } else {
-            0
-        };
-        self.grant = app.limits().admit((&self.caller, &self.arrival.quota), request, context).await?;
+    pub(crate) async fn ask_leave(&mut self, app: &App, requests: &mut [ChatRequest]) -> Result<(), Refusal> {
+        let unbounded = requests.first().filter(|request| request.max_tokens.is_none());
+        let context = unbounded.map_or(0, |request| app.clients().context_of(&request.model));
+        self.grant = app.limits().admit((&self.caller, &self.arrival.quota), requests, context).await?;
         Ok(())
+    }
+
+    /// This answer belongs to the request of another's account, and has its leave from there.
+    pub(crate) fn has_leave_with(&mut self, first: &Self) {
+        self.grant.clone_from(&first.grant);
+    }
+
+    /// What was asked for has been answered, and paid for, before.
+    pub(crate) fn was_answered_before(&mut self) {
+        self.grant = None;
+        self.nothing_left();
+    }
+
+    /// A router is asked for the answer: from here on it may be made.
+    pub(crate) fn goes_out(&mut self) {
+        self.out = true;
     }
 
     /// The client reads on an answer that was admitted before.

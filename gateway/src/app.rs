@@ -58,7 +58,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let limits = Limits::start(&settings, &clients, &metrics, &drain)?;
         let (request_log, told) = RequestLog::new(&metrics);
-        drain.spawn_until_draining(request_log::run(clients.store(), Arc::clone(&metrics), told));
+        drain.spawn_last(request_log::run(clients.store(), Arc::clone(&metrics), drain.clone(), told));
         Ok(Self(Arc::new(Inner {
             settings,
             clients,

@@ -24,7 +24,10 @@ pub(crate) mod tickets;
 mod whole;
 pub(crate) mod ws;
 
-use std::pin::{Pin, pin};
+use std::{
+    pin::{Pin, pin},
+    slice::from_mut,
+};
 
 use axum::{
     Json,
@@ -85,13 +88,14 @@ fn begin(app: &App, account: &mut Account, request: impl Into<Box<ChatRequest>>)
     async move {
         account.sign(&mut request);
         account.caller().may_start(&request)?;
-        account.ask_leave(app, &mut request).await?;
+        account.ask_leave(app, from_mut(&mut *request)).await?;
         start(app, account, request).await
     }
 }
 
 /// Starts the answer to a request that is signed and has leave.
 async fn start(app: &App, account: &mut Account, request: Box<ChatRequest>) -> Result<Answer, Refusal> {
+    account.goes_out();
     let start = pin!(turn::start(app.clients(), request, app.settings().gateway_patience));
     let answer = in_time(app, start).await.map_err(idempotency::refused)?;
     account.admitted(answer.head());

@@ -47,6 +47,14 @@ impl Key {
     }
 }
 
+/// Whether an answer has its name from a key, so that more than one request may have asked for it.
+pub(crate) fn is_of_key(stream_id: &str) -> bool {
+    let name = stream_id
+        .get(..uuid::fmt::Simple::LENGTH)
+        .and_then(|name| uuid::Uuid::try_parse(name).ok());
+    name.is_some_and(|name| name.get_version() == Some(uuid::Version::Custom))
+}
+
 /// A hash of what was asked: the order of fields and the space between them don't matter.
 pub(crate) fn fingerprint(asked: &Value) -> Vec<u8> {
     let mut text = Vec::new();
@@ -126,7 +134,11 @@ mod tests {
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
-        assert!(all.iter().all(|id| crate::event_id::is_stream_id(id)));
+        assert!(
+            all.iter()
+                .all(|id| crate::event_id::is_stream_id(id) && is_of_key(id) && is_of_key(&format!("{id}-1")))
+        );
+        assert!(!is_of_key(&uuid::Uuid::now_v7().simple().to_string()) && !is_of_key("a"));
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! `door` (what it means, and how the answer is written) → `limits` (whether it may be) → `turn` (the answer, whichever router carries it) → `clients` (the
 //! exchanges). Back: `clients/slot` → `turn` → the door's projection → `sse`. For clients that come back: `comeback` (what they say),
 //! `event_id` and `idempotency`; `leave` sends them away when the gateway stops. Beside it: `failure` (what a client is told when
-//! something cannot be done), `account`, `request_log` and `metrics` (what is told to the operator), `openapi` (what the doors say of
-//! themselves), `json` (what is written per token).
+//! something cannot be done), `account`, `request_log` and `metrics` (what is told to the operator), `outlive` (what is done
+//! to its end though its client has gone), `openapi` (what the doors say of themselves), `json` (what is written per token).
 
 mod account;
 mod app;
@@ -24,6 +24,7 @@ mod limits;
 mod metrics;
 mod openapi;
 mod origin;
+mod outlive;
 mod request_log;
 mod settings;
 mod sse;

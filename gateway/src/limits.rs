@@ -1,18 +1,21 @@
 //! Limits of what a caller may ask for: requests per minute, tokens per day, answers at once, by tier.
 //!
 //! A request for an answer passes [`Limits::admit`] once, in [`crate::door`], when all of it is known: its tokens are reserved, as many as
-//! it may take. It gets a [`Grant`], which the request's [account](crate::account) keeps and which is settled when that is dropped, with
-//! what the journal says the answer took; whoever saw the end of the answer settles, and the ledger takes the first only. Where nobody saw
-//! it (the client has gone, a gateway died), the request log knows: [`settler`] looks there.
+//! it may take, also where it asks for several answers. It gets a [`Grant`], which the request's [account](crate::account) keeps and which
+//! is settled when that is dropped, with what the journal says the answer took; whoever saw the end of the answer settles, and the ledger
+//! takes the first only. Where nobody saw it (the client has gone, a gateway died), the request log knows: [`settler`] looks there.
 //!
-//! [`book`] is the rule, [`memory`] and [`redis`] keep books by it (the trait [`Ledger`]), [`shared`] is what holds while Redis is away.
+//! [`judge`] puts a request before the ledger; [`book`] is the rule, [`memory`] and [`redis`] keep books by it (the trait [`Ledger`]),
+//! [`shared`] is what holds while Redis is away.
 //! A request that reads on, or that is repeated with its `Idempotency-Key`, costs nothing. Who comes by gRPC is not limited: those are
 //! services.
 
 mod book;
 mod estimate;
 mod grant;
+mod judge;
 mod memory;
+mod names;
 mod quota;
 mod redis;
 mod settler;
@@ -29,28 +32,25 @@ use std::{
 };
 
 use chassis::drain::Drain;
-use proto::v1::{ChatRequest, EmbedRequest, Principal};
+use proto::v1::{ChatRequest, EmbedRequest, Principal, conversation_service_client::ConversationServiceClient};
 use sha2::{Digest as _, Sha256};
+use tonic::transport::Channel;
 
 pub(crate) use self::{
     grant::Grant,
+    names::nth as nth_name,
     quota::{HEADERS, Quota},
     tier::{DEFAULT, Tiers},
 };
 use self::{
+    grant::Reservation,
     memory::Memory,
     redis::Redis,
     settler::Settler,
     shared::Shared,
-    terms::{Ask, Granted, Settlement, Verdict},
+    terms::{Ask, Settlement, Verdict},
 };
-use crate::{
-    Error, Settings,
-    clients::Clients,
-    failure::Refusal,
-    identity::Caller,
-    metrics::{ByLimit, Metrics},
-};
+use crate::{Error, Settings, clients::Clients, failure::Refusal, identity::Caller, metrics::Metrics};
 
 /// Where a request's quota is left for [`crate::stack`], which writes it into the response's headers.
 pub(crate) type Slot = Arc<OnceLock<Quota>>;
@@ -94,6 +94,7 @@ struct Inner {
     books: Books,
     settler: Settler,
     metrics: Arc<Metrics>,
+    drain: Drain,
 }
 
 /// The ledgers of a gateway.
@@ -112,7 +113,7 @@ impl Limits {
             None => Books::Memory(Box::new(Memory::new())),
             Some(address) => {
                 let redis = Redis::new(address, settings.redis_timeout).map_err(|error| Error::Redis(error.to_string()))?;
-                Books::Shared(Shared::start(redis, settings.gateways, metrics, drain))
+                Books::Shared(Shared::new(redis, settings.gateways, metrics, drain))
             }
         };
         let (settler, pending) = Settler::new(metrics);
@@ -124,40 +125,57 @@ impl Limits {
             books,
             settler,
             metrics: Arc::clone(metrics),
+            drain: drain.clone(),
         }));
-        drain.spawn_until_draining(settler::run(limits.clone(), clients.store(), pending));
+        drain.spawn_last(limits.clone().keep_books(clients.store(), pending));
         Ok(limits)
     }
 
-    /// Lets a request for an answer pass, and bounds its output where that must be. `context` is that of its model, in tokens; 0 where it
-    /// is not known. `None`: no limit holds.
+    /// Closes what is left to be closed, for as long as anything else runs.
+    async fn keep_books(self, store: ConversationServiceClient<Channel>, pending: settler::Receiver) {
+        let settling = settler::run(&self, store, &self.0.drain, pending);
+        match &self.0.books {
+            Books::Memory(_) => tokio::select! {
+                () = settling => {}
+                () = self.0.drain.over() => {} // the books go with the process
+            },
+            Books::Shared(shared) => {
+                tokio::join!(settling, shared.look());
+                shared.flush_last().await;
+            }
+        }
+    }
+
+    /// Lets a request for answers pass, all of them or none, and bounds their output where that must be. `context` is that of their model, in
+    /// tokens; 0 where it is not known. `None`: no limit holds.
     ///
     /// # Errors
     /// A limit is met.
     pub(crate) async fn admit(
         &self,
         (caller, slot): (&Caller, &Slot),
-        request: &mut ChatRequest,
+        requests: &mut [ChatRequest],
         context: u32,
     ) -> Result<Option<Grant>, Refusal> {
-        if !self.hold_for(caller) {
+        let Some(first) = requests.first().filter(|_| self.hold_for(caller)) else {
             return Ok(None);
-        }
-        let prompt = estimate::prompt(request);
-        let (output, elastic) = estimate::output(request, prompt, self.0.output, context);
-        let ask = Ask {
-            who: who(caller.principal()),
-            stream_id: request.stream_id.clone(),
-            prompt,
-            output,
-            elastic,
-            bounds: self.0.tiers.bounds(caller.tier()),
         };
-        let repeatable = !request.fingerprint.is_empty();
-        let (grant, output) = self.judge((caller, slot), ask, repeatable).await?;
-        if let (Some(output), true) = (output, elastic) {
-            let each = output / u64::from(request.n.max(1));
-            request.max_tokens = Some(u32::try_from(each).unwrap_or(u32::MAX).max(1));
+        let mut ask = self.nothing(caller, names::of(&first.stream_id, requests.len()));
+        for request in requests.iter() {
+            let prompt = estimate::prompt(request);
+            let (output, least) = estimate::output(request, prompt, self.0.output, context);
+            ask.prompt += prompt;
+            ask.output += output;
+            ask.least += least;
+        }
+        let choices: u64 = requests.iter().map(estimate::choices).sum();
+        let id = (first.request_id.clone(), !first.fingerprint.is_empty());
+        let (grant, output) = self.judge((caller, slot), ask, id).await?;
+        if let Some(output) = output {
+            let each = u32::try_from(output / choices).unwrap_or(u32::MAX);
+            for request in requests {
+                request.max_tokens.get_or_insert(each);
+            }
         }
         Ok(Some(grant))
     }
@@ -171,63 +189,37 @@ impl Limits {
             return Ok(None);
         }
         let ask = Ask {
-            who: who(caller.principal()),
-            stream_id: uuid::Uuid::now_v7().simple().to_string(),
             prompt: estimate::texts(request),
-            output: 0,
-            elastic: false,
-            bounds: self.0.tiers.bounds(caller.tier()),
+            ..self.nothing(caller, uuid::Uuid::now_v7().simple().to_string())
         };
-        let (grant, _) = self.judge((caller, slot), ask, false).await?;
+        let (grant, _) = self.judge((caller, slot), ask, (String::new(), false)).await?;
         Ok(Some(grant))
     }
 
     /// For who reads on an answer that was admitted before: settles it, if nobody has, should this reader see its end.
     pub(crate) fn reading(&self, caller: &Caller, stream_id: &str) -> Option<Grant> {
-        self.hold_for(caller)
-            .then(|| Grant::reading(self, caller.principal(), who(caller.principal()), stream_id))
+        let of = || Reservation {
+            principal: caller.principal().clone(),
+            who: who(caller.principal()),
+            name: stream_id.to_owned(),
+            request_id: String::new(),
+            own: false,
+            repeatable: true,
+            reserved: false,
+        };
+        self.hold_for(caller).then(|| Grant::new(self, of()))
     }
 
-    /// A grant, and how much output it allows where the ledger knows a bound.
-    async fn judge(&self, (caller, slot): (&Caller, &Slot), mut ask: Ask, repeatable: bool) -> Result<(Grant, Option<u64>), Refusal> {
-        // Made before anybody is asked: should the client go meanwhile, what the ledger has written down is closed with it.
-        let mut grant = Grant::asked(self, caller.principal(), &ask, repeatable);
-        let (verdict, own) = match &self.0.books {
-            Books::Memory(memory) => (memory.judge(&ask, now_ms()), true),
-            Books::Shared(shared) => shared.judge(&mut ask).await,
-        };
-        if own {
-            grant.is_own();
+    /// A request of the caller's that takes nothing yet.
+    fn nothing(&self, caller: &Caller, name: String) -> Ask {
+        Ask {
+            who: who(caller.principal()),
+            name,
+            prompt: 0,
+            output: 0,
+            least: 0,
+            bounds: self.0.tiers.bounds(caller.tier()),
         }
-        for stream_id in verdict.stale {
-            self.0.settler.look_up(caller.principal(), Arc::clone(&ask.who), stream_id, own);
-        }
-        let quota = Quota {
-            tier: self.0.tiers.name(caller.tier()).to_owned(),
-            bounds: ask.bounds,
-            standing: verdict.standing,
-        };
-        let judged = match verdict.outcome {
-            Ok(Granted::Reserved(output)) => {
-                grant.reserved();
-                Ok((grant, (ask.bounds.tokens > 0).then_some(output)))
-            }
-            Ok(Granted::Again) => {
-                grant.again();
-                Ok((grant, None))
-            }
-            Err(over) => {
-                let series = ByLimit {
-                    limit: over.limit.word(),
-                    tier: quota.tier.clone(),
-                };
-                self.0.metrics.limits_refused.get_or_create(&series).inc();
-                grant.refused();
-                Err(quota.refuse(over, ask.prompt + ask.output))
-            }
-        };
-        let _ = slot.set(quota); // a WebSocket judges many requests, and has sent its headers
-        judged
     }
 
     fn hold_for(&self, caller: &Caller) -> bool {

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use chassis::drain::Drain;
 use proto::v1::{FinishReason, FinishTurnsRequest, FinishedTurn, Usage, conversation_service_client::ConversationServiceClient};
 use tokio::{
     sync::mpsc,
@@ -84,14 +85,23 @@ fn line(caller: &Caller, arrival: &Arrival, door: &str) -> FinishedTurn {
     }
 }
 
-/// Stores them for ever.
-pub(crate) async fn run(store: ConversationServiceClient<Channel>, metrics: Arc<Metrics>, mut told: mpsc::Receiver<FinishedTurn>) {
+/// Stores them, until nothing else of the gateway runs and the last are stored.
+pub(crate) async fn run(
+    store: ConversationServiceClient<Channel>,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+    mut told: mpsc::Receiver<FinishedTurn>,
+) {
     let mut lines = Vec::new();
-    while told.recv_many(&mut lines, LINES).await > 0 {
-        sleep(EVERY).await;
-        if lines.len() < LINES {
-            let room = LINES - lines.len();
-            lines.extend(std::iter::from_fn(|| told.try_recv().ok()).take(room));
+    loop {
+        let over = tokio::select! {
+            () = gather(&mut told, &mut lines) => false,
+            () = drain.over() => true,
+        };
+        let room = LINES - lines.len();
+        lines.extend(std::iter::from_fn(|| told.try_recv().ok()).take(room));
+        if (over || told.is_closed()) && lines.is_empty() {
+            return;
         }
         let count = lines.len() as u64;
         let request = FinishTurnsRequest {
@@ -104,4 +114,10 @@ pub(crate) async fn run(store: ConversationServiceClient<Channel>, metrics: Arc<
             metrics.requests_unlogged.inc_by(count);
         }
     }
+}
+
+/// Waits for lines, and then for more of them.
+async fn gather(told: &mut mpsc::Receiver<FinishedTurn>, lines: &mut Vec<FinishedTurn>) {
+    told.recv_many(lines, LINES).await;
+    sleep(EVERY).await;
 }

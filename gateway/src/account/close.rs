@@ -15,13 +15,14 @@ impl Account {
         match (usage, self.outcome) {
             (Some(usage), _) => grant.settle(u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens)),
             (None, Outcome::Moved) => grant.leave(),
+            (None, _) if !self.out => drop(grant), // nobody was asked for it
             (None, Outcome::Refused(..)) if self.answer.is_none() => drop(grant), // it never began, and costs nothing
             (None, _) => {
                 let seen = self
                     .answer
                     .as_ref()
                     .map_or(0, |running| u64::from(running.prompt_tokens) + running.tokens);
-                grant.look_up((!self.lasting).then_some(seen));
+                grant.look_up(&self.stream_id, (!self.lasting).then_some(seen));
             }
         }
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::completions::{Piece, TextOr};
-use crate::{app::App, body, failure::Refusal, identity::Caller, openapi, stack::Arrival, turn};
+use crate::{app::App, body, failure::Refusal, identity::Caller, openapi, outlive::outlive, stack::Arrival, turn};
 
 /// The most texts in one request, as at OpenAI.
 const INPUTS: usize = 2048;
@@ -80,19 +80,29 @@ struct InputUsage {
     responses((status = OK, description = "The vectors.", body = List), openapi::BodyRefused),
 )]
 pub(crate) async fn create(State(app): State<App>, arrival: Arrival, caller: Caller, request: Request) -> Result<Json<List>, Refusal> {
-    let embedded = embed(&app, &arrival, &caller, request).await;
-    let took = embedded.as_ref().map(|list| {
-        let usage = Usage {
-            prompt_tokens: list.usage.prompt_tokens,
-            ..Usage::default()
+    let asked = read(&app, &caller, request).await;
+    // No work is saved by its client's going, which costs what it costs.
+    let drain = app.drain().clone();
+    outlive(&drain, async move {
+        let embedded = match asked {
+            Ok(asked) => embed(&app, &arrival, &caller, asked).await,
+            Err(refusal) => Err(refusal),
         };
-        (list.model.as_str(), usage)
-    });
-    app.request_log().done((&caller, &arrival), "embeddings", took);
-    embedded.map(Json)
+        let took = embedded.as_ref().map(|list| {
+            let usage = Usage {
+                prompt_tokens: list.usage.prompt_tokens,
+                ..Usage::default()
+            };
+            (list.model.as_str(), usage)
+        });
+        app.request_log().done((&caller, &arrival), "embeddings", took);
+        embedded.map(Json)
+    })
+    .await
 }
 
-async fn embed(app: &App, arrival: &Arrival, caller: &Caller, request: Request) -> Result<List, Refusal> {
+/// What is asked of the mesh, and whether the vectors are wanted in base64.
+async fn read(app: &App, caller: &Caller, request: Request) -> Result<(EmbedRequest, bool), Refusal> {
     let embed: Embed = body::json(request, app.settings()).await?;
     let base64 = match embed.encoding_format.as_deref() {
         None | Some("float") => false,
@@ -120,6 +130,10 @@ async fn embed(app: &App, arrival: &Arrival, caller: &Caller, request: Request) 
         token_inputs,
         dimensions,
     };
+    Ok((request, base64))
+}
+
+async fn embed(app: &App, arrival: &Arrival, caller: &Caller, (request, base64): (EmbedRequest, bool)) -> Result<List, Refusal> {
     let grant = app.limits().admit_embedding((caller, &arrival.quota), &request).await?;
     let response = turn::embed(app.clients(), request).await?;
     let tokens = response.usage.unwrap_or_default().prompt_tokens;

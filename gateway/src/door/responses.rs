@@ -23,6 +23,7 @@ mod tool;
 
 use std::{
     pin::pin,
+    slice::from_mut,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -118,7 +119,7 @@ async fn answer(app: &App, mut account: Account, shape: Shape, begun: Begun) -> 
             return retrieve::object(outline.stream_id(), &outline.resource(Standing::Queued, &output));
         }
         Begun::Before(kept) => {
-            account.nothing_left();
+            account.was_answered_before();
             return retrieve::before(*kept, shape.stream);
         }
     };
@@ -186,7 +187,7 @@ async fn begin(app: &App, account: &mut Account, mut plan: Plan, principal: &Pri
     request.disconnect = policy.into();
     let document = ask(app, &mut plan, principal).await?;
     account.sign(&mut plan.request);
-    account.ask_leave(app, &mut plan.request).await?;
+    account.ask_leave(app, from_mut(&mut plan.request)).await?;
     let opened = if plan.store {
         record(app, &mut plan, document).await?
     } else {

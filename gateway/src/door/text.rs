@@ -2,7 +2,8 @@
 //! prompt, without a chat template around it. [`request`] is what may be sent, [`chunk`] how an answer streams, [`object`] what answers
 //! are that don't.
 //!
-//! A list of prompts is a list of answers, made at once. They cannot stream together: the place in a stream is a place in one answer.
+//! A list of prompts is a list of answers, made at once, with one leave for all. They cannot stream together: the place in a stream is a
+//! place in one answer.
 
 mod chunk;
 mod logprobs;
@@ -29,6 +30,7 @@ use crate::{
     comeback::Comeback,
     failure::Refusal,
     identity::Caller,
+    limits::nth_name,
     openapi,
     stack::Arrival,
 };
@@ -96,22 +98,44 @@ async fn admit(app: &App, arrival: Arrival, caller: Caller, request: Request) ->
         return Ok((shape, Admitted::Stream(Box::new(account), opened)));
     }
     comeback.resumable &= shape.stream;
-    for (index, request) in requests.iter_mut().enumerate() {
+    for request in &mut requests {
         comeback.sign(request, account.caller(), || body::value(&body));
-        if index > 0 && !request.stream_id.is_empty() {
-            request.stream_id = format!("{}-{index}", request.stream_id);
-        }
     }
-    if !shape.stream {
-        let accounts = std::iter::once(account).chain(std::iter::repeat_with(open));
-        let answers = requests.into_iter().zip(accounts);
-        let answers = try_join_all(answers.map(|(request, account)| answer(app, account, request))).await?;
-        return Ok((shape, Admitted::Whole(answers)));
+    if shape.stream {
+        let answer = super::begin(app, &mut account, requests.swap_remove(0)).await;
+        let opened = Opened::Answer(answer.map_err(|refusal| account.refuse(refusal))?, 0);
+        return Ok((shape, Admitted::Stream(Box::new(account), opened)));
     }
-    let request = requests.swap_remove(0);
-    let answer = super::begin(app, &mut account, request).await;
-    let opened = Opened::Answer(answer.map_err(|refusal| account.refuse(refusal))?, 0);
-    Ok((shape, Admitted::Stream(Box::new(account), opened)))
+    let accounts = ask_leave(app, account, &mut requests, open).await?;
+    let answers = requests.into_iter().zip(accounts);
+    let answers = try_join_all(answers.map(|(request, account)| answer(app, account, request))).await?;
+    Ok((shape, Admitted::Whole(answers)))
+}
+
+/// An account for each answer, once all of them together have leave: none is begun before that.
+async fn ask_leave(
+    app: &App,
+    mut account: Account,
+    requests: &mut [ChatRequest],
+    open: impl Fn() -> Account,
+) -> Result<Vec<Account>, Refusal> {
+    let Some(first) = requests.first_mut() else { return Ok(Vec::new()) };
+    account.sign(first);
+    let name = first.stream_id.clone();
+    let leave = match account.caller().may_start(first) {
+        Ok(()) => account.ask_leave(app, requests).await,
+        Err(refusal) => Err(refusal),
+    };
+    leave.map_err(|refusal| account.refuse(refusal))?;
+    let mut accounts = vec![account];
+    for (index, request) in requests.iter_mut().enumerate().skip(1) {
+        let mut account = open();
+        request.stream_id = nth_name(&name, index);
+        account.sign(request);
+        account.has_leave_with(&accounts[0]);
+        accounts.push(account);
+    }
+    Ok(accounts)
 }
 
 /// What is asked: one request for each prompt.
@@ -122,10 +146,10 @@ async fn read(app: &App, request: Request) -> Result<(Shape, Vec<ChatRequest>, C
     Ok((shape, requests, comeback, body))
 }
 
-/// Reads the answer to one prompt to its end.
+/// Starts the answer to one prompt, and reads it to its end.
 async fn answer(app: &App, mut account: Account, request: ChatRequest) -> Result<(Head, Whole), Refusal> {
     let answered = async {
-        let answer = super::begin(app, &mut account, request).await?;
+        let answer = super::start(app, &mut account, Box::new(request)).await?;
         let head = answer.head().clone();
         Ok((head, whole::read(app, answer, &mut account).await?))
     };

@@ -35,7 +35,7 @@ pub(super) struct Book {
 /// An open reservation.
 #[derive(Debug)]
 struct Open {
-    stream_id: String,
+    name: String,
     day: u64,
     tokens: u64,
     expires: u64,
@@ -56,7 +56,7 @@ impl Book {
         }
         if let Ok(Granted::Reserved(output)) = outcome {
             self.open.push(Open {
-                stream_id: ask.stream_id.clone(),
+                name: ask.name.clone(),
                 day: self.day,
                 tokens: ask.prompt + output,
                 expires: now + HOLD_MS,
@@ -73,17 +73,17 @@ impl Book {
     /// Closes a reservation, and charges what its answer took. Whether there was one, or it was owed.
     pub(super) fn settle(&mut self, end: &Settlement, now: u64) -> bool {
         self.forget(now);
-        let reserved = self.open.iter().position(|open| open.stream_id == end.stream_id);
+        let reserved = self.open.iter().position(|open| open.name == end.name);
         let day = match (reserved, end.owed) {
             (Some(index), _) => self.open.swap_remove(index).day,
-            (None, Some(day)) if !self.has_ended(&end.stream_id, now) => day,
+            (None, Some(day)) if !self.has_ended(&end.name, now) => day,
             (None, _) => return false,
         };
         if day == self.day {
             self.used += end.tokens;
         }
         if end.keep_ms > 0 {
-            self.ended.insert(end.stream_id.clone(), now + end.keep_ms);
+            self.ended.insert(end.name.clone(), now + end.keep_ms);
         }
         true
     }
@@ -103,7 +103,7 @@ impl Book {
                 retry_ms,
             });
         }
-        if self.is_open(&ask.stream_id) || self.has_ended(&ask.stream_id, now) {
+        if self.is_open(&ask.name) || self.has_ended(&ask.name, now) {
             return Ok(Granted::Again);
         }
         if bounds.streams > 0 && self.open.len() >= bounds.streams as usize {
@@ -115,7 +115,7 @@ impl Book {
         if bounds.tokens == 0 {
             return Ok(Granted::Reserved(ask.output));
         }
-        let least = ask.prompt + if ask.elastic { 1 } else { ask.output };
+        let least = ask.prompt + ask.least;
         let free = bounds.tokens.saturating_sub(self.used);
         let left = free.saturating_sub(self.reserved());
         if least > left {
@@ -159,12 +159,12 @@ impl Book {
         SOON_MS
     }
 
-    fn is_open(&self, stream_id: &str) -> bool {
-        self.open.iter().any(|open| open.stream_id == stream_id)
+    fn is_open(&self, name: &str) -> bool {
+        self.open.iter().any(|open| open.name == name)
     }
 
-    fn has_ended(&self, stream_id: &str, now: u64) -> bool {
-        self.ended.get(stream_id).is_some_and(|until| *until > now)
+    fn has_ended(&self, name: &str, now: u64) -> bool {
+        self.ended.get(name).is_some_and(|until| *until > now)
     }
 
     /// Lets go of what is over.
@@ -188,7 +188,7 @@ impl Book {
         let mut stale = Vec::new();
         for open in self.open.iter_mut().filter(|open| open.checked + CHECK_MS <= now) {
             open.checked = now;
-            stale.push(open.stream_id.clone());
+            stale.push(open.name.clone());
         }
         stale
     }

@@ -55,21 +55,21 @@ macro_rules! contract {
     };
 }
 
-fn ask(stream_id: &str, bounds: Bounds) -> Ask {
+fn ask(name: &str, bounds: Bounds) -> Ask {
     Ask {
         who: "caller".into(),
-        stream_id: stream_id.to_owned(),
+        name: name.to_owned(),
         prompt: 10,
         output: 20,
-        elastic: false,
+        least: 20,
         bounds,
     }
 }
 
-fn end(stream_id: &str, tokens: u64) -> Settlement {
+fn end(name: &str, tokens: u64) -> Settlement {
     Settlement {
         who: "caller".into(),
-        stream_id: stream_id.to_owned(),
+        name: name.to_owned(),
         tokens,
         keep_ms: 0,
         owed: None,
@@ -116,10 +116,14 @@ contract! {
     }
 
     async fn less_output_is_granted_where_less_will_do(ledger: &dyn Ledger) {
-        let elastic = Ask { elastic: true, output: 1000, ..ask("a", tokens(50)) };
+        let elastic = Ask { least: 1, output: 1000, ..ask("a", tokens(50)) };
         assert_eq!(ledger.admit(&elastic, NOON).await.unwrap().outcome, Ok(Granted::Reserved(40)));
-        let none_left = Ask { stream_id: "b".to_owned(), ..elastic };
+        let none_left = Ask { name: "b".to_owned(), ..elastic.clone() };
         assert_eq!(ledger.admit(&none_left, NOON).await.unwrap().outcome.unwrap_err().limit, Limit::Tokens);
+        // A token for each of three choices, or none.
+        let choices = |name: &str, left| Ask { who: name.into(), least: 3, ..Ask { bounds: tokens(left), ..elastic.clone() } };
+        assert_eq!(ledger.admit(&choices("three", 13), NOON).await.unwrap().outcome, Ok(Granted::Reserved(3)));
+        assert_eq!(ledger.admit(&choices("two", 12), NOON).await.unwrap().outcome.unwrap_err().limit, Limit::Tokens);
     }
 
     async fn a_day_begins_with_all_its_tokens(ledger: &dyn Ledger) {
@@ -178,16 +182,16 @@ contract! {
 /// Something that happens to a ledger.
 #[derive(Clone, Debug)]
 enum Step {
-    Admit { id: u8, prompt: u64, output: u64, elastic: bool },
+    Admit { id: u8, prompt: u64, output: u64, least: u64 },
     Settle { id: u8, tokens: u64, keep: bool, owed: bool },
 }
 
 fn step() -> impl Strategy<Value = (u64, Step)> {
-    let admit = (0_u8..12, 0_u64..50, 0_u64..50, any::<bool>()).prop_map(|(id, prompt, output, elastic)| Step::Admit {
+    let admit = (0_u8..12, 0_u64..50, 0_u64..50, 0_u64..50).prop_map(|(id, prompt, output, least)| Step::Admit {
         id,
         prompt,
         output,
-        elastic,
+        least: least.min(output),
     });
     let settle =
         (0_u8..12, 0_u64..60, any::<bool>(), any::<bool>()).prop_map(|(id, tokens, keep, owed)| Step::Settle { id, tokens, keep, owed });
@@ -213,8 +217,8 @@ fn memory_and_redis_agree_on_everything() {
         for (gap, step) in steps {
             now += gap;
             match step {
-                Step::Admit { id, prompt, output, elastic } => {
-                    let asked = Ask { who: who.clone(), prompt, output, elastic, ..ask(&id.to_string(), bounds) };
+                Step::Admit { id, prompt, output, least } => {
+                    let asked = Ask { who: who.clone(), prompt, output, least, ..ask(&id.to_string(), bounds) };
                     let (mut one, mut two) = runtime.block_on(async {
                         (memory.admit(&asked, now).await.unwrap(), redis.admit(&asked, now).await.unwrap())
                     });

@@ -30,18 +30,24 @@ pub(crate) fn texts(request: &EmbedRequest) -> u64 {
     texts + ids as u64
 }
 
-/// What the output may take, and whether less will do: the client's bound for each choice or, where it gave none, `usual` of them within
-/// the model's context (0: not known).
-pub(crate) fn output(request: &ChatRequest, prompt: u64, usual: u32, context: u32) -> (u64, bool) {
-    let choices = u64::from(request.n.max(1));
+/// What the output may take, and the least of it that will do: the client's bound for each choice or, where it gave none, `usual` of them
+/// within the model's context (0: not known), or if need be a single one.
+pub(crate) fn output(request: &ChatRequest, prompt: u64, usual: u32, context: u32) -> (u64, u64) {
+    let choices = choices(request);
     if let Some(most) = request.max_tokens {
-        return (choices * u64::from(most), false);
+        let all = choices * u64::from(most);
+        return (all, all);
     }
     let room = match context {
         0 => u64::from(usual),
         context => u64::from(context).saturating_sub(prompt).clamp(1, usual.into()),
     };
-    (choices * room, true)
+    (choices * room, choices)
+}
+
+/// How many choices a request asks for.
+pub(crate) fn choices(request: &ChatRequest) -> u64 {
+    request.n.max(1).into()
 }
 
 fn message(message: &Message) -> u64 {
@@ -78,14 +84,14 @@ mod tests {
 
     #[test]
     fn every_choice_may_take_its_own() {
-        assert_eq!(output(&asked(Some(20), 3), 10, 100, 0), (60, false));
-        assert_eq!(output(&asked(None, 2), 10, 100, 0), (200, true));
+        assert_eq!(output(&asked(Some(20), 3), 10, 100, 0), (60, 60));
+        assert_eq!(output(&asked(None, 2), 10, 100, 0), (200, 2));
     }
 
     #[test]
     fn an_answer_without_a_bound_stays_within_the_context() {
-        assert_eq!(output(&asked(None, 1), 30, 4096, 2048), (2018, true));
-        assert_eq!(output(&asked(None, 1), 3000, 4096, 2048), (1, true));
-        assert_eq!(output(&asked(None, 1), 30, 4096, 131_072), (4096, true));
+        assert_eq!(output(&asked(None, 1), 30, 4096, 2048), (2018, 1));
+        assert_eq!(output(&asked(None, 1), 3000, 4096, 2048), (1, 1));
+        assert_eq!(output(&asked(None, 1), 30, 4096, 131_072), (4096, 1));
     }
 }

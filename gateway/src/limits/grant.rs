@@ -1,123 +1,104 @@
-//! A caller's leave to have one answer: a guard, kept by the request's account. It says once what the answer took.
+//! A caller's leave to have the answers to one request: a guard, kept by the accounts of these. Each says once what its answer took, and
+//! the last to go closes the reservation with all of it.
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use proto::v1::Principal;
 
-use super::{
-    Limits,
-    terms::{Ask, Settlement},
-};
+use super::{Limits, settler::Unseen, terms::Settlement};
 
-/// The leave. Dropped, it closes what it reserved: with nothing, unless something else was said.
-pub(crate) struct Grant {
+/// The leave of one answer, to be cloned for each further one. Dropped without a word, its answer took nothing.
+#[derive(Clone)]
+pub(crate) struct Grant(Arc<Lease>);
+
+/// What all the answers have together.
+struct Lease {
     limits: Limits,
-    principal: Principal,
-    who: Arc<str>,
-    stream_id: String,
-    /// It is reserved in this gateway's own books.
-    own: bool,
-    /// Whether the answer may be asked for again.
-    repeatable: bool,
-    state: State,
+    of: Reservation,
+    said: Mutex<Said>,
 }
 
-/// What there is to close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// A reservation, of an answer that has not begun.
-    Reserved,
-    /// Whatever another request has reserved.
-    Reading,
-    /// Nothing any more.
-    Closed,
+/// What a request has reserved, or reads on.
+pub(super) struct Reservation {
+    pub(super) principal: Principal,
+    pub(super) who: Arc<str>,
+    pub(super) name: String,
+    /// The id of the request, by which its lines in the log are told from those of an earlier one with the same key.
+    pub(super) request_id: String,
+    /// It is in this gateway's own books.
+    pub(super) own: bool,
+    /// Whether the answers may be asked for again.
+    pub(super) repeatable: bool,
+    /// Whether this request has reserved it, or another one.
+    pub(super) reserved: bool,
+}
+
+/// What was said of the answers.
+#[derive(Default)]
+struct Said {
+    /// What those took that have ended.
+    tokens: u64,
+    /// Whether any has.
+    ended: bool,
+    /// Those whose end was not seen.
+    unseen: Vec<Unseen>,
+    /// Somebody else goes on with them.
+    left: bool,
 }
 
 impl Grant {
-    /// One that is being asked for.
-    pub(super) fn asked(limits: &Limits, principal: &Principal, ask: &Ask, repeatable: bool) -> Self {
-        Self {
+    pub(super) fn new(limits: &Limits, of: Reservation) -> Self {
+        Self(Arc::new(Lease {
             limits: limits.clone(),
-            principal: principal.clone(),
-            who: Arc::clone(&ask.who),
-            stream_id: ask.stream_id.clone(),
-            own: false,
-            repeatable,
-            // What was asked for before is not this request's to close if its client goes now.
-            state: if repeatable { State::Closed } else { State::Reserved },
-        }
-    }
-
-    /// That of a further reader.
-    pub(super) fn reading(limits: &Limits, principal: &Principal, who: Arc<str>, stream_id: &str) -> Self {
-        Self {
-            limits: limits.clone(),
-            principal: principal.clone(),
-            who,
-            stream_id: stream_id.to_owned(),
-            own: false,
-            repeatable: true,
-            state: State::Reading,
-        }
-    }
-
-    pub(super) fn is_own(&mut self) {
-        self.own = true;
-    }
-
-    pub(super) fn reserved(&mut self) {
-        self.state = State::Reserved;
-    }
-
-    pub(super) fn again(&mut self) {
-        self.state = State::Reading;
-    }
-
-    pub(super) fn refused(mut self) {
-        self.state = State::Closed;
+            of,
+            said: Mutex::default(),
+        }))
     }
 
     /// The answer has ended, and took this many tokens in all.
-    pub(crate) fn settle(mut self, tokens: u64) {
-        self.close(tokens);
+    pub(crate) fn settle(self, tokens: u64) {
+        let mut said = self.0.said.lock();
+        said.tokens += tokens;
+        said.ended = true;
     }
 
     /// Whoever goes on with the answer says what it took.
-    pub(crate) fn leave(mut self) {
-        self.state = State::Closed;
+    pub(crate) fn leave(self) {
+        self.0.said.lock().left = true;
     }
 
     /// The answer's end was not seen. The request log will know what it took; should it not, it was `seen`, if it could not go on alone.
-    pub(crate) fn look_up(mut self, seen: Option<u64>) {
-        if std::mem::replace(&mut self.state, State::Closed) == State::Reserved {
-            let end = self.settlement(0);
-            self.limits.0.settler.later(self.principal.clone(), end, self.own, seen);
-        }
-    }
-
-    fn close(&mut self, tokens: u64) {
-        if std::mem::replace(&mut self.state, State::Closed) != State::Closed {
-            self.limits.close(self.settlement(tokens), self.own);
-        }
-    }
-
-    fn settlement(&self, tokens: u64) -> Settlement {
-        Settlement {
-            who: Arc::clone(&self.who),
-            stream_id: self.stream_id.clone(),
-            tokens,
-            keep_ms: if self.repeatable { self.limits.0.keep_ms } else { 0 },
-            owed: None,
-        }
+    pub(crate) fn look_up(self, stream_id: &str, seen: Option<u64>) {
+        self.0.said.lock().unseen.push(Unseen {
+            stream_id: stream_id.to_owned(),
+            seen,
+        });
     }
 }
 
-impl Drop for Grant {
+impl Drop for Lease {
     fn drop(&mut self) {
-        // Nothing was paid for, so who asks again, with the same key, asks anew.
-        self.repeatable = false;
-        if self.state == State::Reserved {
-            self.close(0);
+        let (of, said) = (&mut self.of, std::mem::take(self.said.get_mut()));
+        // What another request has reserved is settled by whoever sees the end of all of it.
+        let is_known = said.ended && said.unseen.is_empty();
+        if said.left || !(of.reserved || is_known) {
+            return;
+        }
+        // Where nothing was paid for, who asks again with the same key asks anew.
+        let paid = said.ended || !said.unseen.is_empty();
+        let end = Settlement {
+            who: Arc::clone(&of.who),
+            name: std::mem::take(&mut of.name),
+            tokens: said.tokens,
+            keep_ms: if paid && of.repeatable { self.limits.0.keep_ms } else { 0 },
+            owed: None,
+        };
+        if said.unseen.is_empty() {
+            self.limits.close(end, of.own);
+        } else {
+            let whose = (std::mem::take(&mut of.principal), std::mem::take(&mut of.request_id));
+            self.limits.0.settler.later(whose, end, of.own, said.unseen);
         }
     }
 }
@@ -125,8 +106,8 @@ impl Drop for Grant {
 impl std::fmt::Debug for Grant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Grant")
-            .field("stream_id", &self.stream_id)
-            .field("state", &self.state)
+            .field("name", &self.0.of.name)
+            .field("reserved", &self.0.of.reserved)
             .finish_non_exhaustive()
     }
 }

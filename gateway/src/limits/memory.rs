@@ -94,10 +94,10 @@ mod tests {
         let memory = Memory::new();
         let ask = |number: usize| Ask {
             who: number.to_string().into(),
-            stream_id: "a".to_owned(),
+            name: "a".to_owned(),
             prompt: 1,
             output: 1,
-            elastic: false,
+            least: 1,
             bounds: Bounds::default(),
         };
         let day = super::super::terms::DAY_MS;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::terms::{Bounds, Limit, Over, Standing};
+use super::terms::{Ask, Bounds, Limit, Over, Standing};
 use crate::failure::Refusal;
 
 const LIMIT_REQUESTS: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
@@ -92,6 +92,19 @@ impl Quota {
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, code, message)
             .of_kind(kind)
             .after(Duration::from_millis(over.retry_ms))
+    }
+
+    /// The refusal of a request that does not even fit into a whole day of these. It is the request's fault, and no client shall try it
+    /// again: SDKs do so after each 429.
+    pub(super) fn refuse_for_ever(&self, bounds: Bounds, ask: &Ask) -> Refusal {
+        let message = format!(
+            "this request may take {} tokens, more than the {} tokens per day (tier {}) in all: ask for a smaller max_tokens, or shorten its \
+             input",
+            ask.prompt + ask.least,
+            bounds.tokens,
+            self.tier
+        );
+        Refusal::new(StatusCode::BAD_REQUEST, "request_too_large", message)
     }
 }
 

@@ -58,25 +58,25 @@ impl Redis {
 #[tonic::async_trait]
 impl Ledger for Redis {
     async fn admit(&self, ask: &Ask, now: u64) -> Result<Verdict, LedgerGone> {
-        let (book, mark) = keys(&ask.who, &ask.stream_id);
+        let (book, mark) = keys(&ask.who, &ask.name);
         let mut script = self.admit.prepare_invoke();
         script.key(book).key(mark).arg(now).arg(ask.bounds.requests).arg(ask.bounds.tokens);
-        script.arg(ask.bounds.streams).arg(&ask.stream_id).arg(ask.prompt).arg(ask.output);
-        script.arg(u8::from(ask.elastic)).arg(HOLD_MS).arg(CHECK_MS);
+        script.arg(ask.bounds.streams).arg(&ask.name).arg(ask.prompt).arg(ask.output);
+        script.arg(ask.least).arg(HOLD_MS).arg(CHECK_MS);
         let mut connection = self.connection.clone();
         let said: Said = within(self.deadline, script.invoke_async(&mut connection)).await?;
         said.try_into()
     }
 
     async fn settle(&self, end: &Settlement, now: u64) -> Result<bool, LedgerGone> {
-        let (book, mark) = keys(&end.who, &end.stream_id);
+        let (book, mark) = keys(&end.who, &end.name);
         let owed = end.owed.and_then(|day| i64::try_from(day).ok()).unwrap_or(-1);
         let mut script = self.settle.prepare_invoke();
         script
             .key(book)
             .key(mark)
             .arg(now)
-            .arg(&end.stream_id)
+            .arg(&end.name)
             .arg(end.tokens)
             .arg(end.keep_ms)
             .arg(owed);
@@ -94,9 +94,9 @@ async fn within<T>(time: Duration, work: impl Future<Output = RedisResult<T>>) -
 }
 
 /// The caller's book, and the mark of an answer that is paid for: in one slot.
-fn keys(who: &Arc<str>, stream_id: &str) -> (String, String) {
+fn keys(who: &Arc<str>, name: &str) -> (String, String) {
     let book = format!("unbroken:limits:{{{who}}}");
-    let mark = format!("{book}:{stream_id}");
+    let mark = format!("{book}:{name}");
     (book, mark)
 }
 

@@ -1,8 +1,9 @@
 //! Settling answers whose end no gateway saw: their clients have gone, or their gateway died. The request log has what they took, counted
-//! from their journals, as soon as they have ended; it is asked soon at first, then ever more seldom.
+//! from their journals, as soon as they have ended, also where they never began; it is asked soon at first, then ever more seldom.
 
 use std::{cmp::Reverse, collections::BinaryHeap, collections::HashMap, sync::Arc, time::Duration};
 
+use chassis::drain::Drain;
 use futures_util::TryStreamExt as _;
 use proto::v1::{ListRequestsRequest, LoggedRequest, Principal, conversation_service_client::ConversationServiceClient};
 use tokio::{
@@ -12,10 +13,10 @@ use tokio::{
 use tonic::transport::Channel;
 
 use super::{
-    Limits,
+    Limits, names,
     terms::{HOLD_MS, Settlement},
 };
-use crate::metrics::Metrics;
+use crate::{idempotency, metrics::Metrics};
 
 /// Answers that wait to be looked up. Past that their reservations stay open, and are looked up when their caller comes again.
 const PENDING: usize = 4096;
@@ -30,57 +31,74 @@ const QUESTION: Duration = Duration::from_secs(5);
 /// Answers in one question: the most that the store takes.
 const TOGETHER: usize = 512;
 
+/// What was left, for [`run`].
+pub(super) struct Receiver(mpsc::Receiver<Pending>);
+
 /// Where answers are left to be settled.
 pub(super) struct Settler {
     pending: mpsc::Sender<Pending>,
     metrics: Arc<Metrics>,
 }
 
-/// An answer to settle.
-pub(super) struct Pending {
+/// A reservation to settle.
+struct Pending {
     principal: Principal,
+    /// The id of the request that reserved it. Empty: not known.
+    request_id: String,
+    /// What those of its answers took that are known of.
     end: Settlement,
     own: bool,
-    /// What it took as far as it was seen, where that is about all.
-    seen: Option<u64>,
+    /// The others.
+    unseen: Vec<Unseen>,
     until: Instant,
     wait: Duration,
 }
 
+/// An answer whose end was not seen.
+pub(super) struct Unseen {
+    pub(super) stream_id: String,
+    /// What it took as far as it was seen, where that is about all.
+    pub(super) seen: Option<u64>,
+}
+
+/// What the log says of an answer.
+struct Logged {
+    request_id: String,
+    tokens: u64,
+}
+
 impl Settler {
     /// One, and what [`run`] takes.
-    pub(super) fn new(metrics: &Arc<Metrics>) -> (Self, mpsc::Receiver<Pending>) {
+    pub(super) fn new(metrics: &Arc<Metrics>) -> (Self, Receiver) {
         let (pending, taken) = mpsc::channel(PENDING);
         let metrics = Arc::clone(metrics);
-        (Self { pending, metrics }, taken)
+        (Self { pending, metrics }, Receiver(taken))
     }
 
-    /// Settles the answer when the log knows of it.
-    pub(super) fn later(&self, principal: Principal, end: Settlement, own: bool, seen: Option<u64>) {
-        let patience = if seen.is_some() { PATIENCE } else { Duration::from_millis(HOLD_MS) };
+    /// Settles these answers of a principal's request when the log knows of all of them.
+    pub(super) fn later(&self, (principal, request_id): (Principal, String), end: Settlement, own: bool, unseen: Vec<Unseen>) {
+        let can_last = unseen.iter().any(|answer| answer.seen.is_none());
+        let patience = if can_last { Duration::from_millis(HOLD_MS) } else { PATIENCE };
         self.leave(Pending {
             principal,
+            request_id,
             end,
             own,
-            seen,
+            unseen,
             until: Instant::now() + patience,
             wait: FIRST,
         });
     }
 
-    /// Looks once whether this answer, whose reservation has been open for a while, has ended.
-    pub(super) fn look_up(&self, principal: &Principal, who: Arc<str>, stream_id: String, own: bool) {
+    /// Looks once whether the answers of this reservation, which has been open for a while, have ended.
+    pub(super) fn look_up(&self, principal: &Principal, end: Settlement, own: bool) {
+        let answers = names::answers(&end.name).into_iter();
         self.leave(Pending {
             principal: principal.clone(),
-            end: Settlement {
-                who,
-                stream_id,
-                tokens: 0,
-                keep_ms: 0,
-                owed: None,
-            },
+            request_id: String::new(),
+            end,
             own,
-            seen: None,
+            unseen: answers.map(|stream_id| Unseen { stream_id, seen: None }).collect(),
             until: Instant::now(),
             wait: Duration::ZERO,
         });
@@ -93,8 +111,8 @@ impl Settler {
     }
 }
 
-/// Settles until the gateway stops. What is left then is looked up by others.
-pub(super) async fn run(limits: Limits, store: ConversationServiceClient<Channel>, mut pending: mpsc::Receiver<Pending>) {
+/// Settles until nothing else of the gateway runs, and then once more what it can. The rest is looked up by others.
+pub(super) async fn run(limits: &Limits, store: ConversationServiceClient<Channel>, drain: &Drain, Receiver(mut pending): Receiver) {
     let mut waiting: BinaryHeap<Reverse<Due>> = BinaryHeap::new();
     loop {
         let next = waiting.peek().map(|Reverse(due)| due.at);
@@ -105,16 +123,33 @@ pub(super) async fn run(limits: Limits, store: ConversationServiceClient<Channel
             }
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                 let now = Instant::now();
-                let mut due = Vec::new();
-                while due.len() < TOGETHER && waiting.peek().is_some_and(|Reverse(due)| due.at <= now) {
-                    due.extend(waiting.pop().map(|Reverse(due)| due.pending));
-                }
-                for again in settle(&limits, &store, due).await {
+                let due = take(&mut waiting, |due| due.at <= now);
+                for again in settle(limits, &store, due).await {
                     waiting.push(Reverse(Due { at: Instant::now() + again.wait, pending: again }));
                 }
             }
+            () = drain.over() => break,
         }
     }
+    let at = Instant::now();
+    waiting.extend(std::iter::from_fn(|| pending.try_recv().ok()).map(|pending| Reverse(Due { at, pending })));
+    while !waiting.is_empty() {
+        let due = take(&mut waiting, |_| true);
+        settle(limits, &store, due).await;
+    }
+}
+
+/// The next that are so, as many as fit into one question.
+fn take(waiting: &mut BinaryHeap<Reverse<Due>>, so: impl Fn(&Due) -> bool) -> Vec<Pending> {
+    let (mut taken, mut answers) = (Vec::new(), 0);
+    while let Some(Reverse(due)) = waiting.peek()
+        && so(due)
+        && (taken.is_empty() || answers + due.pending.unseen.len() <= TOGETHER)
+    {
+        answers += due.pending.unseen.len();
+        taken.extend(waiting.pop().map(|Reverse(due)| due.pending));
+    }
+    taken
 }
 
 /// Settles those that the log knows, and those that it should have known by now. The others are returned.
@@ -128,16 +163,22 @@ async fn settle(limits: &Limits, store: &ConversationServiceClient<Channel>, due
     for ((tenant, user_id), theirs) in by_principal {
         let request = ListRequestsRequest {
             principal: Some(Principal { tenant, user_id }),
-            stream_ids: theirs.iter().map(|pending| pending.end.stream_id.clone()).collect(),
+            stream_ids: theirs
+                .iter()
+                .flat_map(|pending| &pending.unseen)
+                .map(|answer| answer.stream_id.clone())
+                .collect(),
             ..ListRequestsRequest::default()
         };
         let logged = ask(store, request).await;
         for mut pending in theirs {
-            let took = logged.get(&pending.end.stream_id).copied();
+            pending.learn(&logged);
             let over = Instant::now() >= pending.until;
-            if let Some(tokens) = took.or(pending.seen.filter(|_| over)) {
-                pending.end.tokens = tokens;
-                limits.close(pending.end, pending.own);
+            if over {
+                pending.believe_what_was_seen();
+            }
+            if let Some(end) = pending.ended() {
+                limits.close(end, pending.own);
             } else if !over {
                 pending.wait = (pending.wait * 2).min(LONGEST);
                 again.push(pending);
@@ -147,8 +188,45 @@ async fn settle(limits: &Limits, store: &ConversationServiceClient<Channel>, due
     again
 }
 
+impl Pending {
+    /// What the log says.
+    fn learn(&mut self, logged: &HashMap<String, Logged>) {
+        let Self {
+            end, unseen, request_id, ..
+        } = self;
+        unseen.retain(|answer| {
+            let logged = logged.get(&answer.stream_id);
+            // An earlier request with the same key may never have had its answer, while this one's is being made.
+            let logged = logged.filter(|logged| {
+                let mine = logged.request_id == *request_id || !idempotency::is_of_key(&answer.stream_id);
+                mine || logged.tokens > 0
+            });
+            end.tokens += logged.map_or(0, |logged| logged.tokens);
+            logged.is_none()
+        });
+    }
+
+    /// The log has not heard of these.
+    fn believe_what_was_seen(&mut self) {
+        let end = &mut self.end;
+        self.unseen.retain(|answer| {
+            end.tokens += answer.seen.unwrap_or(0);
+            answer.seen.is_none()
+        });
+    }
+
+    /// The settlement, once all answers are known of. Where nothing was paid for, who asks again with the same key asks anew.
+    fn ended(&self) -> Option<Settlement> {
+        let end = self.unseen.is_empty().then(|| self.end.clone())?;
+        Some(Settlement {
+            keep_ms: if end.tokens > 0 { end.keep_ms } else { 0 },
+            ..end
+        })
+    }
+}
+
 /// What these answers took, of those that have ended. Nothing while the store is away.
-async fn ask(store: &ConversationServiceClient<Channel>, request: ListRequestsRequest) -> HashMap<String, u64> {
+async fn ask(store: &ConversationServiceClient<Channel>, request: ListRequestsRequest) -> HashMap<String, Logged> {
     let mut store = store.clone();
     let list = async {
         store
@@ -169,12 +247,16 @@ async fn ask(store: &ConversationServiceClient<Channel>, request: ListRequestsRe
     let took = logged.into_iter().filter_map(|logged| {
         let turn = logged.turn?;
         let usage = turn.usage.unwrap_or_default();
-        Some((turn.stream_id, u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens)))
+        let logged = Logged {
+            request_id: turn.request_id,
+            tokens: u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
+        };
+        Some((turn.stream_id, logged))
     });
     took.collect()
 }
 
-/// An answer and when it is looked up.
+/// A reservation and when its answers are looked up.
 struct Due {
     at: Instant,
     pending: Pending,
@@ -199,3 +281,6 @@ impl Ord for Due {
         self.at.cmp(&other.at)
     }
 }
+
+#[cfg(test)]
+mod tests;

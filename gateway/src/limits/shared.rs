@@ -46,10 +46,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Over this Redis. Whether it is there shows at the first use.
-    pub(super) fn start(redis: Redis, gateways: u32, metrics: &Arc<Metrics>, drain: &Drain) -> Arc<Self> {
+    /// Over this Redis. Whether it is there shows at the first use, or when somebody [looks](Self::look).
+    pub(super) fn new(redis: Redis, gateways: u32, metrics: &Arc<Metrics>, drain: &Drain) -> Arc<Self> {
         metrics.limits_shared.set(1);
-        let shared = Arc::new(Self {
+        Arc::new(Self {
             redis,
             own: Memory::new(),
             gateways,
@@ -58,10 +58,7 @@ impl Shared {
             waiting: Mutex::default(),
             metrics: Arc::clone(metrics),
             drain: drain.clone(),
-        });
-        let looking = Arc::clone(&shared);
-        drain.spawn_until_draining(async move { looking.look().await });
-        shared
+        })
     }
 
     /// Judges a request: in Redis or, if that is away, by this gateway's share (then true).
@@ -86,7 +83,8 @@ impl Shared {
                 end.keep_ms = end.keep_ms.max(HOLD_MS); // it must not be charged twice if the answer to the first try is lost
             }
         }
-        if self.up.load(Ordering::Relaxed) && Handle::try_current().is_ok() {
+        let is_free = !self.drain.is_draining(); // else what is told of is told of by one task, which is waited for
+        if is_free && self.up.load(Ordering::Relaxed) && Handle::try_current().is_ok() {
             let shared = Arc::clone(self);
             self.drain.spawn(async move { shared.send(end).await });
         } else {
@@ -122,25 +120,47 @@ impl Shared {
         self.lost.notify_one();
     }
 
-    /// Looks for Redis at the start and whenever it is away, and tells it what it missed.
-    async fn look(&self) {
+    /// Looks for Redis at the start and whenever it is away, and tells it what it missed, until nothing else of the gateway runs.
+    pub(super) async fn look(&self) {
         if let Err(gone) = self.redis.ping().await {
             self.lose(&gone); // rather now than at the first request
         }
         loop {
-            self.lost.notified().await;
+            tokio::select! {
+                () = self.lost.notified() => {}
+                () = self.drain.over() => return,
+            }
             while !self.up.load(Ordering::Relaxed) {
-                sleep(LOOK).await;
-                if self.redis.ping().await.is_ok() {
-                    self.up.store(true, Ordering::Relaxed);
-                    self.metrics.limits_shared.set(1);
-                    tracing::info!("Redis is back: limits are shared again");
+                tokio::select! {
+                    () = sleep(LOOK) => {}
+                    () = self.drain.over() => return,
                 }
+                self.find().await;
             }
-            while self.up.load(Ordering::Relaxed) {
-                let Some(end) = self.waiting.lock().pop_front() else { break };
-                self.send(end).await;
-            }
+            self.flush().await;
+        }
+    }
+
+    async fn find(&self) {
+        if self.redis.ping().await.is_ok() {
+            self.up.store(true, Ordering::Relaxed);
+            self.metrics.limits_shared.set(1);
+            tracing::info!("Redis is back: limits are shared again");
+        }
+    }
+
+    /// Tells Redis what waits, in the end: nobody looks for it any more.
+    pub(super) async fn flush_last(&self) {
+        if !self.up.load(Ordering::Relaxed) {
+            self.find().await;
+        }
+        self.flush().await;
+    }
+
+    async fn flush(&self) {
+        while self.up.load(Ordering::Relaxed) {
+            let Some(end) = self.waiting.lock().pop_front() else { break };
+            self.send(end).await;
         }
     }
 }

@@ -44,14 +44,14 @@ impl Bounds {
 pub(crate) struct Ask {
     /// Whose limits.
     pub(crate) who: Arc<str>,
-    /// The answer.
-    pub(crate) stream_id: String,
+    /// The name of the reservation: that of the answer, or of the [answers](super::names) to one request.
+    pub(crate) name: String,
     /// What its input may take, in tokens.
     pub(crate) prompt: u64,
     /// What its output may take.
     pub(crate) output: u64,
-    /// Whether less output will do.
-    pub(crate) elastic: bool,
+    /// The least output that will do.
+    pub(crate) least: u64,
     /// The limits.
     pub(crate) bounds: Bounds,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Verdict {
     pub(crate) outcome: Result<Granted, Over>,
     /// How the caller stands after it.
     pub(crate) standing: Standing,
-    /// Answers of the caller whose reservations have been open for a while: whether they still run is to be looked up.
+    /// Reservations of the caller that have been open for a while: whether their answers still run is to be looked up.
     pub(crate) stale: Vec<String>,
 }
 
@@ -125,8 +125,8 @@ pub(crate) struct Standing {
 pub(crate) struct Settlement {
     /// Whose.
     pub(crate) who: Arc<str>,
-    /// The answer.
-    pub(crate) stream_id: String,
+    /// The name of the reservation.
+    pub(crate) name: String,
     /// What it took in all.
     pub(crate) tokens: u64,
     /// For how long the answer may be asked for again, and is paid for then. 0: it cannot.

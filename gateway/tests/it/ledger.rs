@@ -57,7 +57,7 @@ impl Log {
         }
     }
 
-    async fn list(&self) -> Option<Vec<LoggedRequest>> {
+    pub(crate) async fn list(&self) -> Option<Vec<LoggedRequest>> {
         let request = ListRequestsRequest {
             scope: LogScope::All.into(),
             ..ListRequestsRequest::default()

@@ -1,7 +1,12 @@
-//! Limits as a client meets them at every door. [`shared`]: over two gateways, with Redis and without. [`fronts`]: for whom.
+//! Limits as a client meets them at every door. [`shared`]: over two gateways, with Redis and without. [`fronts`]: for whom. [`once`]: what
+//! costs nothing, or not again. [`prompts`]: several answers to one
+//! request. [`stopping`]: what is left when a client or a gateway goes.
 
 mod fronts;
+mod once;
+mod prompts;
 mod shared;
+mod stopping;
 
 use proto::v1::{ChatRequest, Entry, Failure, FinishReason, FinishedTurn, Reason, Usage, chat_command::Command};
 use serde_json::json;
@@ -162,10 +167,43 @@ async fn an_answer_without_a_bound_gets_what_is_left() {
     let (response, request) = tokio::join!(async { asking.await.whole().await }, router.say(whole()));
     assert_eq!(response.status, 200);
     assert_eq!(request.max_tokens, Some(500 - 33));
+    // Each choice gets its part, and all of them together no more than there is.
+    let asking = client::post(
+        gateway.address,
+        "/v1/chat/completions",
+        r#"{"messages":[{"role":"user","content":"hi"}],"n":4}"#,
+    );
+    let (response, request) = tokio::join!(async { asking.await.whole().await }, router.say(whole()));
+    assert_eq!((request.max_tokens, remaining(&response)), (Some((500 - 7 - 33) / 4), 0));
     // And one that no limit holds for is left alone.
     let free = Gateway::with(&[&router], &[]).await;
     let (_, request) = tokio::join!(client::get(free.address, "/stream?prompt=hi"), router.say(whole()));
     assert_eq!(request.max_tokens, None);
+}
+
+#[tokio::test]
+async fn a_request_that_no_day_has_tokens_for_is_its_clients_fault() {
+    let router = Router::start();
+    let gateway = limited(&router, TOKENS).await;
+    let much = BODY.replace("100", "468");
+    let refused = client::post(gateway.address, "/v1/chat/completions", &much).await.whole().await;
+    assert_eq!((refused.status, refused.header("retry-after")), (400, None));
+    let error = &refused.json()["error"];
+    assert_eq!(
+        (&error["type"], &error["code"]),
+        (&json!("invalid_request_error"), &json!("request_too_large"))
+    );
+    assert!(error["message"].as_str().unwrap().contains("501 tokens"), "{error}");
+    let (most, _) = tokio::join!(
+        async {
+            client::post(gateway.address, "/v1/chat/completions", &BODY.replace("100", "467"))
+                .await
+                .whole()
+                .await
+        },
+        router.say(whole())
+    );
+    assert_eq!((most.status, remaining(&most)), (200, 0));
 }
 
 #[tokio::test]
@@ -231,25 +269,28 @@ async fn a_client_that_goes_pays_what_the_request_log_says() {
         ..FinishedTurn::default()
     })
     .await;
-    let playing = async {
-        loop {
-            let received = router.next().await;
-            if let Command::Start(request) = &received.command {
-                received.admit(&request.stream_id).await;
-                received.entries(0, whole()).await;
-            }
-        }
-    };
+    let left = left_when_free(&gateway, &router, "/stream?prompt=hi&max_tokens=100").await;
+    assert_eq!(left, 500 - 22 - (24 + 1 + 100));
+}
+
+/// Asks until there is room, and says how many tokens are left then.
+async fn left_when_free(gateway: &Gateway, router: &Router, path: &str) -> u64 {
     let asking = async {
         loop {
-            let response = client::get(gateway.address, "/stream?prompt=hi&max_tokens=100").await;
+            let response = client::get(gateway.address, path).await;
             if response.status == 200 {
                 return remaining(&response);
             }
         }
     };
-    let left = tokio::select! { left = asking => left, () = playing => unreachable!() };
-    assert_eq!(left, 500 - 22 - (24 + 1 + 100));
+    tokio::select! { left = asking => left, () = answer(router) => unreachable!() }
+}
+
+/// Gives the gateway the time to take, or to miss, a client.
+async fn asked_for_a_while(gateway: &Gateway) {
+    for _ in 0..50 {
+        assert_eq!(client::get(gateway.address, "/health").await.status, 200);
+    }
 }
 
 /// An answer that has begun, and goes on.
@@ -258,62 +299,6 @@ async fn begun(router: &Router) -> (Received, ChatRequest) {
     received.admit(&request.stream_id).await;
     received.entries(0, texts(&["Hi"])).await;
     (received, request)
-}
-
-#[tokio::test]
-async fn who_reads_on_is_never_refused_and_pays_once() {
-    let router = Router::start();
-    let gateway = limited(&router, "free=1/500/1").await;
-    let path = "/stream?prompt=hi&max_tokens=100&resumable=1";
-    let (response, (_received, request)) = tokio::join!(client::open(gateway.address, path), begun(&router));
-    drop(response);
-    for _ in 0..2 {
-        let path = format!("/stream?last_event_id={}.0", request.stream_id);
-        let playing = async {
-            loop {
-                let received = router.next().await;
-                if let Command::Attach(asked) = &received.command {
-                    received.admit(&asked.stream_id).await;
-                    received.entries(1, whole()[1..].to_vec()).await;
-                }
-            }
-        };
-        let response = tokio::select! { response = client::get(gateway.address, &path) => response, () = playing => unreachable!() };
-        assert_eq!(response.status, 200);
-    }
-    let refused = client::get(gateway.address, "/stream?prompt=hi").await;
-    assert_eq!(refused.json()["error"]["code"], "rate_limit_exceeded");
-    assert_eq!(remaining(&refused), 500 - 7);
-}
-
-#[tokio::test]
-async fn the_same_idempotency_key_pays_once() {
-    let router = Router::start();
-    let gateway = limited(&router, TOKENS).await;
-    let path = "/stream?prompt=hi&max_tokens=100&idempotency_key=k";
-    let asking = async {
-        let first = client::get(gateway.address, path).await;
-        assert_eq!(remaining(&first), 500 - 125);
-        let again = client::get(gateway.address, path).await;
-        assert_eq!((again.status, remaining(&again)), (200, 500 - 7));
-        assert_eq!(remaining(&client::get(gateway.address, path).await), 500 - 7);
-    };
-    tokio::select! { () = asking => {}, () = answer(&router) => {} }
-}
-
-#[tokio::test]
-async fn a_key_whose_request_was_refused_pays_when_it_is_answered() {
-    let router = Router::start();
-    let gateway = limited(&router, TOKENS).await;
-    let path = "/stream?prompt=hi&max_tokens=100&idempotency_key=k";
-    let playing = async {
-        let (received, _) = router.started().await;
-        received.refuse(Failure::new(Reason::QueueFull, "no")).await;
-    };
-    let (refused, ()) = tokio::join!(client::get(gateway.address, path), playing);
-    assert_eq!(refused.status, 503);
-    let (answered, _) = tokio::join!(client::get(gateway.address, path), router.say(whole()));
-    assert_eq!(remaining(&answered), 500 - 125);
 }
 
 #[tokio::test]

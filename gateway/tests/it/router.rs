@@ -12,7 +12,7 @@ use proto::v1::{
     chat_service_server::{ChatService, ChatServiceServer},
     entry::Event,
 };
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 type Answers = Pin<Box<dyn Stream<Item = Result<ChatResponse, Status>> + Send>>;
@@ -25,6 +25,7 @@ pub(crate) struct Router {
     commands: Mutex<mpsc::Receiver<Received>>,
     exchanges: watch::Receiver<usize>,
     counted: Arc<Mutex<Vec<ChatRequest>>>,
+    slow: Arc<Slow>,
     /// Its own, so that it can die with all its connections.
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -41,6 +42,14 @@ struct Service {
     status: watch::Receiver<RouterStatus>,
     exchanges: watch::Sender<usize>,
     counted: Arc<Mutex<Vec<ChatRequest>>>,
+    slow: Arc<Slow>,
+}
+
+/// Vectors of the text `slow`, which are made when the test says so.
+#[derive(Default)]
+struct Slow {
+    asked: Notify,
+    go: Notify,
 }
 
 pub(crate) const MODEL: &str = "tiny";
@@ -63,8 +72,10 @@ impl Router {
         let (status, told) = watch::channel(ready());
         let (connected, exchanges) = watch::channel(0);
         let counted = Arc::default();
+        let slow = Arc::<Slow>::default();
         let service = Service {
             counted: Arc::clone(&counted),
+            slow: Arc::clone(&slow),
             commands,
             status: told,
             exchanges: connected,
@@ -79,6 +90,7 @@ impl Router {
             commands: Mutex::new(received),
             exchanges,
             counted,
+            slow,
             runtime: Some(runtime),
         }
     }
@@ -91,6 +103,16 @@ impl Router {
     /// The requests whose tokens it has counted.
     pub(crate) async fn counted(&self) -> Vec<ChatRequest> {
         self.counted.lock().await.clone()
+    }
+
+    /// Waits until vectors of the text `slow` are asked for.
+    pub(crate) async fn asked_slowly(&self) {
+        self.slow.asked.notified().await;
+    }
+
+    /// Makes them.
+    pub(crate) fn go_on(&self) {
+        self.slow.go.notify_one();
     }
 
     /// The next command.
@@ -293,9 +315,14 @@ impl ChatService for Service {
 
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
         let embedding = |_: &String| Embedding { values: vec![0.5, -0.5] };
+        let inputs = request.into_inner().inputs;
+        if inputs.iter().any(|text| text == "slow") {
+            self.slow.asked.notify_one();
+            self.slow.go.notified().await;
+        }
         Ok(Response::new(EmbedResponse {
             model: MODEL.to_owned(),
-            embeddings: request.into_inner().inputs.iter().map(embedding).collect(),
+            embeddings: inputs.iter().map(embedding).collect(),
             usage: Some(Usage {
                 prompt_tokens: 3,
                 ..Usage::default()

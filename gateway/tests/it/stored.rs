@@ -28,6 +28,11 @@ pub(crate) struct Stored {
 
 impl Stored {
     pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these settings of the gateway.
+    pub(crate) async fn with(settings_of_the_gateway: &[&str]) -> Self {
         let folder = tempfile::TempDir::new().unwrap();
         let database = format!("sqlite://{}/chat.db", folder.path().display());
         let settings = conversation_store::Settings {
@@ -46,7 +51,8 @@ impl Stored {
         tokio::spawn(conversation_store::run(settings, listener, drain.clone()));
         let store = ConversationServiceClient::new(chassis::channel::lazy(&address).unwrap());
         let router = Router::start();
-        let gateway = Gateway::with(&[&router], &["--gateway-store", &address]).await;
+        let settings = [&["--gateway-store", &address], settings_of_the_gateway].concat();
+        let gateway = Gateway::with(&[&router], &settings).await;
         Self {
             router,
             gateway,

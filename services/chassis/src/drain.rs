@@ -1,4 +1,4 @@
-//! How a process stops: not ready → finish or hand over what runs, within the grace time → last call → cut → gone.
+//! How a process stops: not ready → finish or hand over what runs, within the grace time → last call → cut → flush → gone.
 //!
 //! Every task of a process is spawned through [`Drain::spawn`], so that stopping knows them all. Cloning shares.
 
@@ -18,6 +18,8 @@ use crate::notice::{Event, Notice};
 const LAST_CALL: Duration = Duration::from_millis(500);
 /// How long tasks have to go once they were cut: they only drop what they hold.
 const CUT_TIME: Duration = Duration::from_secs(2);
+/// How long those that gather what the others leave have at the very end: a few calls to a service that answers.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// The stopping of one service.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +28,9 @@ pub struct Drain {
     last_call: CancellationToken,
     cut: Event,
     tasks: TaskTracker,
+    over: CancellationToken,
+    last: TaskTracker,
+    gone: CancellationToken,
 }
 
 impl Drain {
@@ -96,6 +101,26 @@ impl Drain {
         })
     }
 
+    /// Waits until no other task runs, in one that gathers what the others leave ([`Drain::spawn_last`]): nothing more comes.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// Runs a task that gathers what others leave, also while they end. When they have, [`Drain::over`] says so, and it is waited for a moment
+    /// until it has handed over what it has.
+    pub fn spawn_last<F>(&self, task: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let gone = self.gone.clone();
+        self.last.spawn(async move {
+            tokio::select! {
+                () = gone.cancelled() => {}
+                () = task => {}
+            }
+        })
+    }
+
     /// Runs a service to its end: `serving` until draining begins, then its tasks within `grace`.
     pub async fn serve<T>(&self, grace: Duration, serving: impl Future<Output = T>) -> T {
         let finish = async {
@@ -110,7 +135,8 @@ impl Drain {
         tokio::join!(serving, finish).0
     }
 
-    /// Begins to drain, waits for the tasks as long as `grace`, then calls for the last time and cuts. Says whether all ended in time.
+    /// Begins to drain, waits for the tasks as long as `grace`, then calls for the last time and cuts; at the end what they left is handed
+    /// over. Says whether all ended in time.
     pub async fn finish(&self, grace: Duration) -> bool {
         self.begin();
         self.tasks.close();
@@ -124,6 +150,12 @@ impl Drain {
         if !whole {
             let _ = timeout(CUT_TIME, self.tasks.wait()).await;
         }
+        self.over.cancel();
+        self.last.close();
+        if timeout(FLUSH, self.last.wait()).await.is_err() {
+            tracing::warn!(tasks = self.last.len(), "what was gathered could not all be handed over");
+        }
+        self.gone.cancel();
         whole
     }
 }
@@ -156,6 +188,27 @@ mod tests {
         });
         assert!(!drain.finish(Duration::from_secs(10)).await);
         assert!(receiver.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_tasks_leave_at_their_end_is_handed_over_within_a_moment() {
+        let drain = Drain::new();
+        let (leave, mut left) = tokio::sync::mpsc::channel(1);
+        let (told, mut hears) = tokio::sync::mpsc::channel(1);
+        let gathering = drain.clone();
+        drain.spawn_last(async move {
+            gathering.over().await;
+            let _ = told.send(left.recv().await).await;
+            std::future::pending::<()>().await; // the next it cannot hand over
+        });
+        drain.spawn(async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let _ = leave.send("a last word").await;
+        });
+        assert!(drain.finish(Duration::from_secs(10)).await);
+        assert_eq!(hears.recv().await, Some(Some("a last word")));
+        tokio::task::yield_now().await;
+        assert!(drain.last.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -90,7 +90,7 @@ struct State {
 
 /// Where an answer stands with the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+pub(crate) enum Turn {
     /// It belongs to no conversation.
     None,
     /// The store has been asked to open its turn.

@@ -6,21 +6,21 @@ use super::{super::terms::Bounds, *};
 
 const NOON: u64 = DAY_MS * 20_000 + DAY_MS / 2;
 
-fn ask(stream_id: &str, prompt: u64, output: u64, bounds: Bounds) -> Ask {
+fn ask(name: &str, prompt: u64, output: u64, bounds: Bounds) -> Ask {
     Ask {
         who: "w".into(),
-        stream_id: stream_id.to_owned(),
+        name: name.to_owned(),
         prompt,
         output,
-        elastic: false,
+        least: output,
         bounds,
     }
 }
 
-fn end(stream_id: &str, tokens: u64) -> Settlement {
+fn end(name: &str, tokens: u64) -> Settlement {
     Settlement {
         who: "w".into(),
-        stream_id: stream_id.to_owned(),
+        name: name.to_owned(),
         tokens,
         keep_ms: 0,
         owed: None,
@@ -73,7 +73,8 @@ proptest! {
         let mut taken = std::collections::HashMap::<u64, u64>::new();
         for (id, (prompt, output, share, elastic, gap)) in steps.into_iter().enumerate() {
             now += gap / 10;
-            let asked = Ask { elastic, ..ask(&id.to_string(), prompt, output, bounds) };
+            let asked = ask(&id.to_string(), prompt, output, bounds);
+            let asked = Ask { least: if elastic { output.min(3) } else { output }, ..asked };
             let day = now / DAY_MS;
             if let Ok(Granted::Reserved(output)) = book.admit(&asked, now).outcome {
                 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]

@@ -1,7 +1,7 @@
 -- Judges a request, and writes it down if it may be: the rule of `book.rs`, in one step for all gateways.
 -- KEYS: the caller's book; the mark of an answer that is paid for.
--- ARGV: now in ms (0: this server's clock), requests, tokens, streams, stream_id, prompt, output, elastic, hold_ms, check_ms.
--- A book is a hash: w<second> = requests, u<day> = tokens charged, r<stream_id> = "<day> <tokens> <expires> <checked>" reserved.
+-- ARGV: now in ms (0: this server's clock), requests, tokens, streams, name, prompt, output, least, hold_ms, check_ms.
+-- A book is a hash: w<second> = requests, u<day> = tokens charged, r<name> = "<day> <tokens> <expires> <checked>" reserved.
 local DAY, WINDOW, SOON = 86400000, 60, 1000
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -9,7 +9,7 @@ if now == 0 then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local max_requests, max_tokens, max_streams = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local id, prompt, output, elastic = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
+local id, prompt, output, least = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local hold, check = tonumber(ARGV[9]), tonumber(ARGV[10])
 local second, day = math.floor(now / 1000), math.floor(now / DAY)
 
@@ -68,7 +68,7 @@ elseif mine or redis.call('EXISTS', KEYS[2]) == 1 then
 elseif max_streams > 0 and streams >= max_streams then
   outcome, retry = 3, SOON
 elseif max_tokens > 0 then
-  local least = prompt + (elastic and 1 or output)
+  least = prompt + least
   local free = math.max(max_tokens - used, 0)
   local left = math.max(free - reserved, 0)
   if least > left then

@@ -1,6 +1,6 @@
 -- Closes a reservation and charges what its answer took: the rule of `book.rs`. Says 1 if there was one, or it was owed.
 -- KEYS: the caller's book; the mark of an answer that is paid for.
--- ARGV: now in ms (0: this server's clock), stream_id, tokens, keep_ms, the day on which it was reserved elsewhere (-1: it was not).
+-- ARGV: now in ms (0: this server's clock), name, tokens, keep_ms, the day on which it was reserved elsewhere (-1: it was not).
 local DAY, HOLD = 86400000, 3600000
 local now = tonumber(ARGV[1])
 if now == 0 then

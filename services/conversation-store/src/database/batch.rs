@@ -17,13 +17,13 @@ pub(crate) use select;
 
 /// The statements that close turns, and that read of many.
 pub(crate) struct Batch {
-    /// Of `log` rows: those that are no longer to be logged (`1`: logged before, or of an epoch that has ended), those that were logged as
-    /// failed and turn out to be whole (`2`), and those outside of a conversation that have an answer to close all the same (`0`). The
-    /// others, nearly all, do not appear.
+    /// Of `log` rows: those that are no longer to be logged (`1`: logged before, or of an epoch that has ended), those before which what
+    /// was logged gives way (`2`: it had failed, and turns out to be whole; or it had never begun, and did so elsewhere), and those outside
+    /// of a conversation that have an answer to close all the same (`0`). The others, nearly all, do not appear.
     pub(crate) known: &'static str,
-    /// Of `log` rows: takes the lines of failures out of the log again.
+    /// Of `log` rows: takes the lines that give way out of the log again.
     pub(crate) unlog: &'static str,
-    /// Of `log` rows: opens the answers again that were closed as failures.
+    /// Of `log` rows: opens the answers again that were closed with those.
     pub(crate) reopen: &'static str,
     /// Of `log` rows: writes the request log. `$2` is the time.
     pub(crate) log: &'static str,
@@ -48,7 +48,9 @@ macro_rules! batch {
                 ") SELECT t.i, CAST(CASE
                     WHEN EXISTS (SELECT 1 FROM claims c WHERE c.stream_id = t.stream_id AND c.epoch > t.epoch) THEN 1
                     WHEN EXISTS (SELECT 1 FROM request_log r WHERE r.tenant_id = t.tenant_id AND r.user_id = t.user_id
-                        AND r.stream_id = t.stream_id AND NOT (r.state = 'failed' AND t.state = 'finished' AND r.epoch <= t.epoch)) THEN 1
+                        AND r.stream_id = t.stream_id AND NOT (r.state = 'failed' AND t.state = 'finished' AND r.epoch <= t.epoch)
+                        AND NOT (r.state IN ('failed', 'cancelled') AND r.prompt_tokens = 0 AND r.completion_tokens = 0
+                            AND (t.state = 'finished' OR t.prompt_tokens > 0 OR t.completion_tokens > 0) AND r.epoch <= t.epoch)) THEN 1
                     WHEN EXISTS (SELECT 1 FROM request_log r WHERE r.tenant_id = t.tenant_id AND r.user_id = t.user_id
                         AND r.stream_id = t.stream_id) THEN 2
                     ELSE 0 END AS BIGINT)
@@ -62,7 +64,7 @@ macro_rules! batch {
             unlog: concat!(
                 "WITH t AS (",
                 $log,
-                ") DELETE FROM request_log WHERE state = 'failed' AND (tenant_id, user_id, stream_id) IN
+                ") DELETE FROM request_log WHERE state IN ('failed', 'cancelled') AND (tenant_id, user_id, stream_id) IN
                     (SELECT tenant_id, user_id, stream_id FROM t)"
             ),
             reopen: concat!(
@@ -70,7 +72,7 @@ macro_rules! batch {
                 $log,
                 ") UPDATE answers SET state = 'running' FROM t
                 WHERE answers.tenant_id = t.tenant_id AND answers.user_id = t.user_id AND answers.stream_id = t.stream_id
-                    AND answers.state = 'failed' AND answers.epoch <= t.epoch"
+                    AND answers.state IN ('failed', 'cancelled') AND answers.epoch <= t.epoch"
             ),
             log: concat!(
                 "WITH t AS (",

@@ -1,8 +1,9 @@
 //! Closing turns: many in one transaction and a handful of statements, each turn once.
 //!
 //! The request log is what makes it once: a turn that stands there is over. But a failure gives way to the whole answer: a router that could
-//! not find an answer any more, or lost it, cannot know that another one has all of it and only could not say so yet. A turn that cannot be stored (its conversation was deleted
-//! meanwhile, its epoch has ended, its fields are wrong) never keeps the others from it.
+//! not find an answer any more, or lost it, cannot know that another one has all of it and only could not say so yet. For the same reason
+//! an answer that ended before it began, and took nothing, gives way to one that did begin. A turn that cannot be stored (its conversation
+//! was deleted meanwhile, its epoch has ended, its fields are wrong) never keeps the others from it.
 
 use std::{
     borrow::Cow,
@@ -103,20 +104,20 @@ impl Store {
         let mut session = self.database.write().await?;
 
         let mut log = log_rows(turns.iter().copied())?;
-        let (mut over, mut failed, mut outside) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let (mut over, mut giving_way, mut outside) = (HashSet::new(), HashSet::new(), HashSet::new());
         for row in session.rows(batch.known, Params::of_the_mesh([(&log).into()])).await? {
             let index = usize::try_from(row.int(0)?).unwrap_or_default();
             match row.int(1)? {
                 1 => drop(over.insert(index)),
-                2 => drop(failed.insert(index)),
+                2 => drop(giving_way.insert(index)),
                 _ => drop(outside.insert(index)),
             }
         }
-        if !failed.is_empty() {
-            let whole = log_rows(turns.iter().copied().filter(|(index, _)| failed.contains(index)))?;
-            session.run(batch.unlog, Params::of_the_mesh([(&whole).into()])).await?;
-            session.run(batch.reopen, Params::of_the_mesh([(&whole).into()])).await?;
-            outside.extend(failed); // with a conversation or without
+        if !giving_way.is_empty() {
+            let better = log_rows(turns.iter().copied().filter(|(index, _)| giving_way.contains(index)))?;
+            session.run(batch.unlog, Params::of_the_mesh([(&better).into()])).await?;
+            session.run(batch.reopen, Params::of_the_mesh([(&better).into()])).await?;
+            outside.extend(giving_way); // with a conversation or without
         }
         let fresh = || turns.iter().copied().filter(|(index, _)| !over.contains(index));
         if !over.is_empty() {
@@ -216,9 +217,13 @@ fn well_formed(turns: &[FinishedTurn]) -> Vec<(usize, &FinishedTurn)> {
     kept
 }
 
-/// Which of two ends of one answer counts: that of the later epoch, and in one epoch a whole answer rather than a failure.
-fn rank(turn: &FinishedTurn) -> (u32, bool) {
-    (turn.epoch.max(1), turn.state == "finished")
+/// Which of two ends of one answer counts: that of the later epoch, and in one epoch a whole answer rather than a failure, and one that began
+/// rather than one that did not.
+fn rank(turn: &FinishedTurn) -> (u32, bool, bool) {
+    let took = turn
+        .usage
+        .is_some_and(|usage| usage.prompt_tokens > 0 || usage.completion_tokens > 0);
+    (turn.epoch.max(1), turn.state == "finished", took)
 }
 
 fn check_turn(turn: &FinishedTurn) -> Result<(), Failure> {

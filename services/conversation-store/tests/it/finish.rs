@@ -16,6 +16,7 @@ crate::contract![
     a_turn_of_an_ended_epoch_is_not_stored,
     of_two_ends_in_one_batch_the_later_epoch_counts,
     a_failure_gives_way_to_the_whole_answer,
+    what_never_began_gives_way_to_what_did,
     a_batch_has_a_bound,
 ];
 
@@ -232,6 +233,43 @@ async fn a_failure_gives_way_to_the_whole_answer(stage: Stage) {
     assert_eq!(finish(&mut client, vec![second]).await, 1);
     assert_eq!(finish(&mut client, vec![finished(&id, "b", "from the zombie")]).await, 0);
     assert_eq!(answer(&mut client, "b").await.state, "failed");
+}
+
+async fn what_never_began_gives_way_to_what_did(stage: Stage) {
+    let mut client = stage.client();
+    let never = |stream_id: &str, state: &str| FinishedTurn {
+        state: state.to_owned(),
+        finish_reason: "cancelled".to_owned(),
+        usage: Some(proto::v1::Usage::default()),
+        message: None,
+        ..finished("", stream_id, "")
+    };
+    for (number, waited) in ["cancelled", "failed"].into_iter().enumerate() {
+        for (began, is_whole) in [("finished", true), ("cancelled", false)] {
+            let name = format!("{began}-{number}");
+            let ended = FinishedTurn {
+                state: began.to_owned(),
+                ..finished("", &name, "")
+            };
+            assert_eq!(finish(&mut client, vec![never(&name, waited)]).await, 1);
+            assert_eq!(answer(&mut client, &name).await.state, waited);
+            assert_eq!(finish(&mut client, vec![ended.clone()]).await, 1, "{waited} before {began}");
+            let late = vec![never(&name, waited), never(&name, "cancelled")];
+            assert_eq!(finish(&mut client, late).await, 0, "what began stays");
+            let known = answer(&mut client, &name).await;
+            assert_eq!((known.state.as_str(), known.usage), (began, ended.usage));
+            if is_whole {
+                assert_eq!(finish(&mut client, vec![never(&name, waited), ended]).await, 0);
+            }
+        }
+    }
+    let (none, some) = (never("batch", "cancelled"), finished("", "batch", ""));
+    let some = FinishedTurn {
+        state: "cancelled".to_owned(),
+        ..some
+    };
+    assert_eq!(finish(&mut client, vec![none, some.clone()]).await, 1);
+    assert_eq!(answer(&mut client, "batch").await.usage, some.usage);
 }
 
 async fn a_batch_has_a_bound(stage: Stage) {

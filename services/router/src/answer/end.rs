@@ -24,10 +24,10 @@ pub(crate) struct Ending {
     pub(crate) span: Span,
     /// Whether a worker ever took it.
     pub(crate) began: bool,
-    /// Whether the store is being asked to open its turn.
-    pub(crate) turn_is_opening: bool,
-    /// Whether the store has its turn open.
-    pub(crate) turn_is_open: bool,
+    /// Whether somebody reads it, and so sees its end.
+    pub(crate) read: bool,
+    /// Where it stands with the store.
+    pub(crate) turn: Turn,
 }
 
 /// What is due of an answer now.
@@ -81,8 +81,8 @@ impl Answer {
             given: state.given,
             span: std::mem::replace(&mut state.span, Span::none()),
             began: state.head.is_some(),
-            turn_is_opening: state.turn == Turn::Opening,
-            turn_is_open: state.turn == Turn::Open,
+            read: state.readers > 0,
+            turn: state.turn,
         })
     }
 

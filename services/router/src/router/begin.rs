@@ -54,7 +54,7 @@ impl Router {
         };
         if let Err(failure) = admitted {
             answer.close(Entry::failed(failure.clone()));
-            self.finish(&answer, ClosedBy::Router);
+            self.finish(&answer, ClosedBy::Refused);
             return Err(failure);
         }
         Ok(answer)

@@ -18,6 +18,8 @@ pub(super) enum ClosedBy {
     Worker,
     /// The router: the worker must be told.
     Router,
+    /// The router, as it turns the request away: whoever asked is told by that.
+    Refused,
 }
 
 impl Router {
@@ -49,14 +51,14 @@ impl Router {
         match (ending.call.take(), by) {
             (Some(call), ClosedBy::Worker) if answer.finish_word() == Reason::Internal.as_word() => call.ended(Outcome::Failed),
             (Some(call), ClosedBy::Worker) => call.ended(Outcome::Served),
-            (Some(call), ClosedBy::Router) => drop(call), // which cancels it
+            (Some(call), ClosedBy::Router | ClosedBy::Refused) => drop(call), // which cancels it
             (None, _) => drop(self.queue.lock().remove(|_, waiting| Arc::ptr_eq(waiting, answer))),
         }
         // One that was refused has left nothing to read, and may be tried again under its name; one that is another router's is read there.
         let refused = !ending.began && answer.journal.len() == 1 && answer.state_word() == "failed";
         let moved = answer.finish_word() == Reason::Moved.as_word();
         if answer.is_owned() {
-            self.store_turn(answer, &ending);
+            self.store_turn(answer, &ending, by);
         }
         let expired = if refused || moved {
             self.answers.lock().remove(&answer.id);

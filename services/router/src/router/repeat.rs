@@ -39,10 +39,12 @@ impl Router {
     async fn claim_beginning(&self, request: &ChatRequest) -> Result<u32, Failure> {
         let Some(store) = &self.store else { return Ok(FIRST_EPOCH) };
         self.model_for(request)?; // what is refused anyway must not keep others from it
-        if let Ok(known) = store.get_answer(&request.stream_id, request.principal.as_ref()).await
-            && matches!(known.state.as_str(), "finished" | "cancelled")
-        {
-            return Err(not_kept());
+        if let Ok(known) = store.get_answer(&request.stream_id, request.principal.as_ref()).await {
+            let usage = known.usage.unwrap_or_default();
+            let began = usage.prompt_tokens > 0 || usage.completion_tokens > 0; // else it was given up in a queue
+            if known.state == "finished" || (known.state == "cancelled" && began) {
+                return Err(not_kept());
+            }
         }
         let claim = ClaimAnswerRequest {
             stream_id: request.stream_id.clone(),

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::{Router, end::ClosedBy};
 use crate::{
-    answer::{Answer, end::Ending, millis},
+    answer::{Answer, Policy, Turn, end::Ending, millis},
     request::{self, MAX_TEXT_BYTES},
     store::turn::{self, Ended},
 };
@@ -89,13 +89,18 @@ impl Router {
         }
     }
 
-    /// The store hears of an answer that has ended.
-    pub(super) fn store_turn(&self, answer: &Answer, ending: &Ending) {
-        if ending.turn_is_opening {
+    /// The store hears of an answer that has ended. Of one that never began and has no turn there is nothing to store, but its gateway may
+    /// wait for the log to say what it took.
+    pub(super) fn store_turn(&self, answer: &Answer, ending: &Ending, by: ClosedBy) {
+        if ending.turn == Turn::Opening {
             return; // whoever opens it also closes it, so that the store hears of them in order
         }
-        if !ending.began && !ending.turn_is_open {
-            return; // it was refused: there is nothing to store
+        if !ending.began && ending.turn == Turn::None {
+            let told = ending.read || by == ClosedBy::Refused; // whoever asked hears of it, and logs it
+            let goes_on = answer.policy == Policy::Background && answer.state_word() == "failed"; // from the store, when it is an orphan
+            if told || goes_on {
+                return;
+            }
         }
         let ended = Ended {
             worker: &ending.worker,

@@ -171,6 +171,32 @@ async fn a_first_start_under_a_chosen_name_asks_the_workers_and_then_begins() {
 }
 
 #[tokio::test]
+async fn what_was_given_up_in_a_queue_elsewhere_is_begun_and_what_was_cancelled_later_is_not() {
+    let (worker, store) = (FakeWorker::start(&["m"], 4), crate::fake_store::FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address]).await;
+    mesh.until(|status| status.store_up).await;
+    let cancelled = |prompt_tokens| proto::v1::StoredAnswer {
+        state: "cancelled".to_owned(),
+        usage: Some(proto::v1::Usage {
+            prompt_tokens,
+            ..proto::v1::Usage::default()
+        }),
+        ..proto::v1::StoredAnswer::default()
+    };
+    let mut exchange = mesh.exchange().await;
+    store.change(|held| drop(held.answers.insert("ans_keyed".to_owned(), cancelled(3))));
+    exchange.start(1, keyed(b"a")).await;
+    worker.knows_nothing().await;
+    assert_eq!(exchange.next().await.refused.unwrap().reason(), Reason::Expired);
+    store.change(|held| drop(held.answers.insert("ans_keyed".to_owned(), cancelled(0))));
+    exchange.start(2, keyed(b"a")).await;
+    worker.knows_nothing().await;
+    worker.started().await.whole(2).await;
+    exchange.next().await.head.unwrap();
+    assert_eq!(text_of(&exchange.whole(2, 0).await), text(2));
+}
+
+#[tokio::test]
 async fn of_two_routers_that_are_brought_one_key_at_once_one_begins_and_the_other_reads() {
     let (worker, store) = (FakeWorker::start(&["m"], 4), crate::fake_store::FakeStore::start());
     let flags = ["--store", &store.address];

@@ -193,6 +193,58 @@ async fn a_cancelled_turn_is_stored_as_far_as_it_came() {
 }
 
 #[tokio::test]
+async fn one_who_leaves_the_queue_is_logged_as_having_taken_nothing_and_one_who_is_told_is_not() {
+    let (worker, store) = (FakeWorker::start(&["m"], 1), FakeStore::start());
+    let flags = ["--store", &store.address, "--queue-factor", "2", "--detach-grace", "50ms"];
+    let mesh = mesh(&[&worker], &flags).await;
+    let first = mesh.streaming(ask("1"));
+    let making = worker.started().await;
+    let stopped = mesh.streaming(ask("2"));
+    let mut detached = ask("3");
+    detached.disconnect = DisconnectPolicy::Detach.into();
+    let detached = mesh.streaming(detached);
+    mesh.until(|status| status.queue_depth == 2).await;
+    let refused = Failure::from_status(&mesh.stream(ask("4")).await.unwrap_err());
+    assert_eq!(refused.reason(), Reason::QueueFull);
+    stopped.abort();
+    detached.abort();
+    let held = store.until(|held| held.finished.len() == 2).await;
+    for turn in held.finished.values() {
+        assert_eq!((turn.state.as_str(), turn.worker.as_str()), ("cancelled", ""));
+        assert_eq!(turn.usage, Some(proto::v1::Usage::default()));
+    }
+    making.whole(1).await;
+    first.await.unwrap().unwrap();
+    let held = store.until(|held| held.finished.len() > 2).await;
+    assert_eq!(held.finished.len(), 3, "who was refused has heard of it");
+}
+
+#[tokio::test]
+async fn a_background_answer_whose_worker_is_gone_before_it_began_is_left_to_be_found() {
+    let (mut worker, store) = (FakeWorker::start(&["m"], 1), FakeStore::start());
+    let mesh = mesh(&[&worker], &["--store", &store.address, "--failover-limit", "50ms"]).await;
+    mesh.until(|status| status.store_up).await;
+    let first = mesh.streaming(ask("1"));
+    let making = worker.started().await;
+    making.line.head(1).await;
+    let mut background = ask("2");
+    background.disconnect = DisconnectPolicy::Background.into();
+    let background = mesh.streaming(background);
+    mesh.until(|status| status.queue_depth == 1).await;
+    background.abort();
+    store.until(|held| !held.checkpoints.is_empty()).await;
+    worker.kill();
+    mesh.until_idle().await;
+    drop(first);
+    let held = store.until(|held| !held.finished.is_empty()).await;
+    assert_eq!(
+        held.finished.len(),
+        1,
+        "the first one's alone: the store counts the other as running"
+    );
+}
+
+#[tokio::test]
 async fn an_answer_moves_in_an_epoch_that_the_store_has_given() {
     let mut workers = [FakeWorker::start(&["m"], 4), FakeWorker::start(&["m"], 4)];
     let store = FakeStore::start();
