@@ -60,7 +60,7 @@ async fn each_wrong_field_of_a_completion_is_named() {
         (r#""n":9"#, "n"),
         (r#""temperature":2.1"#, "temperature"),
         (r#""temperature":"hot""#, "temperature"),
-        (r#""top_p":0"#, "top_p"),
+        (r#""top_p":-0.1"#, "top_p"),
         (r#""top_p":1.5"#, "top_p"),
         (r#""top_k":-2"#, "top_k"),
         (r#""presence_penalty":-2.5"#, "presence_penalty"),
