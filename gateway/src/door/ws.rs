@@ -29,7 +29,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use proto::v1::Entry;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -41,7 +41,7 @@ use crate::{
     app::App,
     failure::{Body, Refusal},
     identity::{Caller, credential::PROTOCOL},
-    leave, openapi, origin,
+    leave, openapi,
     stack::Arrival,
     turn::Answer,
 };
@@ -81,17 +81,8 @@ pub(crate) async fn open(
     State(app): State<App>,
     arrival: Arrival,
     caller: Caller,
-    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Response {
-    if !origin::may_open(&headers, &app.settings().cors_origins, app.identity().is_asked()) {
-        return Refusal::new(
-            StatusCode::FORBIDDEN,
-            "origin_not_allowed",
-            "this web page may not open a WebSocket here; the operator allows its origin with UNBROKEN_CORS_ORIGINS",
-        )
-        .into_response();
-    }
     let Ok(upgrade) = upgrade else {
         return Refusal::new(
             StatusCode::UPGRADE_REQUIRED,
