@@ -4,6 +4,7 @@
 use proto::v1::{
     ApiKey, CreateKeyRequest, Failure, KeyRole, KeyUse, ListRevocationsResponse, Principal, Reason, RevokeKeyRequest, TakeTicketRequest,
 };
+use serde_json::{Value, json};
 
 use super::{Store, now_ms};
 use crate::{check, database::Row, error::Fault, scope::Params};
@@ -173,15 +174,12 @@ impl Store {
     /// Notes when keys were used. Those that are not there, or were used later, stay as they are.
     pub(crate) async fn note_key_uses(&self, uses: &[KeyUse]) -> Result<(), Fault> {
         check::key_uses(uses)?;
+        let rows: Vec<_> = uses.iter().map(|used| json!({"id": used.id, "used_ms": used.used_ms})).collect();
+        let rows = Value::from(rows).to_string();
         let mut session = self.database.write().await?;
-        for used in uses {
-            session
-                .run(
-                    "UPDATE api_keys SET last_used_ms = $2 WHERE id = $1 AND last_used_ms < $2",
-                    Params::of_the_mesh([(&used.id).into(), used.used_ms.into()]),
-                )
-                .await?;
-        }
+        session
+            .run(self.database.batch().used, Params::of_the_mesh([(&rows).into()]))
+            .await?;
         session.commit().await
     }
 
