@@ -44,7 +44,7 @@ pub struct Settings {
     /// How long a running answer is looked for at the other routers when its own is lost
     #[arg(long, env = "UNBROKEN_GATEWAY_PATIENCE", default_value = "15s", value_parser = setting::duration, value_name = "TIME")]
     pub gateway_patience: Duration,
-    /// The largest body of a request, in bytes
+    /// The largest body of a request, and the largest message on a WebSocket, in bytes
     #[arg(long, env = "UNBROKEN_BODY_LIMIT", default_value_t = 1024 * 1024, value_name = "BYTES")]
     pub body_limit: usize,
     /// How long a request's head may take, and how long a connection may stand idle

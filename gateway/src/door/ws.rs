@@ -46,8 +46,6 @@ use crate::{
     turn::Answer,
 };
 
-/// The largest message that a client may send, in bytes. One that sends more is told so with 1009.
-const MESSAGE: usize = 1024 * 1024;
 /// How long a closing socket may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// "The service restarts: come back" (RFC 6455's registry of close codes).
@@ -91,16 +89,18 @@ pub(crate) async fn open(
         )
         .into_response();
     };
-    bounded(upgrade).protocols([PROTOCOL]).on_upgrade(async move |socket| {
-        // The drain must know of the socket, to wait for it.
-        let drain = app.drain().clone();
-        let _ = drain.spawn(Socket::new(app, arrival, caller, socket).run()).await;
-    })
+    bounded(upgrade, app.settings().body_limit)
+        .protocols([PROTOCOL])
+        .on_upgrade(async move |socket| {
+            // The drain must know of the socket, to wait for it.
+            let drain = app.drain().clone();
+            let _ = drain.spawn(Socket::new(app, arrival, caller, socket).run()).await;
+        })
 }
 
-/// A socket within the bounds of this door.
-fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
-    upgrade.max_message_size(MESSAGE).max_frame_size(MESSAGE)
+/// A socket on which a message may have as many bytes as the body of a request elsewhere. A client that sends more is told so with 1009.
+fn bounded(upgrade: WebSocketUpgrade, most: usize) -> WebSocketUpgrade {
+    upgrade.max_message_size(most).max_frame_size(most)
 }
 
 /// One socket.
@@ -198,7 +198,9 @@ impl Socket {
                         Message::Ping(_) | Message::Pong(_) => {}
                     }
                 }
-                Happening::Message(Some(Err(error))) if is_too_big(&error) => return Some((TOO_BIG, "a message has 1 MiB at most")),
+                Happening::Message(Some(Err(error))) if is_too_big(&error) => {
+                    return Some((TOO_BIG, "the message has more bytes than UNBROKEN_BODY_LIMIT"));
+                }
                 Happening::Message(_) => return None,
                 Happening::Entries(first) => self.tell(first).await.ok()?,
                 Happening::Tick if self.heard.elapsed() > ping * 2 => return None,
@@ -305,7 +307,7 @@ impl Socket {
     }
 }
 
-/// Whether a message was larger than [`MESSAGE`]. axum hides its stack's error, whose words are all that can be seen; a test knows them.
+/// Whether a message was larger than the bound. axum hides its stack's error, whose words are all that can be seen; a test knows them.
 fn is_too_big(error: &axum::Error) -> bool {
     error.to_string().starts_with("Space limit exceeded")
 }
