@@ -11,6 +11,9 @@ use crate::{check, database::Row, error::Fault, scope::Params};
 
 /// Revocations that are told at once.
 const REVOCATIONS: usize = 1_000;
+/// For how long a ticket that was taken is known after its time, in milliseconds: the clocks of several stores may differ by as much, and one
+/// whose clock is ahead must not forget what another still takes for good.
+const CLOCKS_DIFFER_MS: i64 = 5 * 60 * 1000;
 
 /// Where a list of keys goes on: after the one that was made then, in falling order.
 #[derive(Clone, Debug)]
@@ -198,7 +201,10 @@ impl Store {
             )
             .await?;
         session
-            .run("DELETE FROM taken_tickets WHERE expires_ms < $1", Params::of_nobody([now.into()]))
+            .run(
+                "DELETE FROM taken_tickets WHERE expires_ms < $1",
+                Params::of_nobody([(now - CLOCKS_DIFFER_MS).into()]),
+            )
             .await?;
         session.commit().await?;
         Ok(taken > 0)

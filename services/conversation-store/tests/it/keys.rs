@@ -13,6 +13,7 @@ crate::contract![
     keys_are_listed_by_tenant_the_newest_first,
     a_revoked_key_stays_revoked_and_is_told,
     a_ticket_is_taken_once,
+    a_ticket_that_was_taken_is_known_while_the_clock_of_another_store_may_take_it_for_good,
 ];
 
 fn key(id: &str, tenant: &str) -> ApiKey {
@@ -213,4 +214,25 @@ async fn a_ticket_is_taken_once(stage: Stage) {
     assert!(take(stage.client(), "another", later).await);
     assert!(!take(stage.client(), "too late", 1).await);
     assert_eq!(stage.count("SELECT COUNT(*) FROM taken_tickets").await, 2);
+}
+
+async fn a_ticket_that_was_taken_is_known_while_the_clock_of_another_store_may_take_it_for_good(stage: Stage) {
+    let minute = 60_000;
+    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    for (id, expired) in [("of late", minute), ("of long ago", 10 * minute)] {
+        let insert = format!(
+            "INSERT INTO taken_tickets (id, expires_ms) VALUES ('{id}', {}) RETURNING expires_ms",
+            now - expired
+        );
+        stage.count(&insert).await;
+    }
+    let request = TakeTicketRequest {
+        id: "now".to_owned(),
+        expires_ms: now + minute,
+    };
+    assert!(stage.client().take_ticket(request).await.unwrap().into_inner().taken);
+    for (id, known) in [("of late", 1), ("of long ago", 0), ("now", 1)] {
+        let query = format!("SELECT COUNT(*) FROM taken_tickets WHERE id = '{id}'");
+        assert_eq!(stage.count(&query).await, known, "{id}");
+    }
 }
