@@ -27,6 +27,24 @@ async fn every_documented_door_is_there() {
 }
 
 #[tokio::test]
+async fn every_door_that_asks_who_comes_says_how_it_refuses() {
+    let secret = "a-key-secret-of-thirty-two-characters-and-more";
+    let gateway = Gateway::with(&[], &["--auth", "on", "--key-secret", secret]).await;
+    let document = client::get(gateway.address, "/openapi.json").await.json();
+    let mut guarded = 0;
+    for Operation { method, path, responses } in operations(&document) {
+        let answered = client::request(gateway.address, &method, &path.replace("{id}", "x"), "").await;
+        if answered.status == 401 {
+            guarded += 1;
+            for status in ["401", "403"] {
+                assert!(responses.contains_key(status), "{method} {path} says nothing of {status}");
+            }
+        }
+    }
+    assert!(guarded > 20, "{guarded}");
+}
+
+#[tokio::test]
 async fn every_schema_that_is_referred_to_is_there() {
     let gateway = Gateway::before(&[]).await;
     let document = client::get(gateway.address, "/openapi.json").await.json();
