@@ -236,7 +236,7 @@ mod tests {
         let page = "https://a.example".to_owned();
         assert!(!may(
             &[(header::ORIGIN, &page), (header::ORIGIN, "https://b.example")],
-            &[page.clone()]
+            std::slice::from_ref(&page)
         ));
     }
 
