@@ -5,7 +5,8 @@
 #   docker build -t unbroken-with-model:0.1.0 --target with-model .          # and with the small default model
 #   docker run --rm -p 127.0.0.1:8080:8080 -e UNBROKEN_HTTP=0.0.0.0:8080 -e UNBROKEN_AUTH=off unbroken-with-model:0.1.0
 #
-# Without UNBROKEN_AUTH=off a key is needed: docker exec … unbroken keys create --user me
+# Without UNBROKEN_AUTH=off a key is needed: docker exec … unbroken keys create --user me. With it, the gateway answers under an address and
+# localhost only; where other containers call it by a name, say so: -e UNBROKEN_HOSTS=gateway
 #
 # On GPUs: --build-arg FEATURES=dynamic-backends,cuda --build-arg BUILDER=… with an image that has Rust, and CUDA's nvcc and libraries, on
 # Debian 12 or what is compatible with it.

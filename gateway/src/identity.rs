@@ -104,7 +104,7 @@ impl Identity {
         let asks = Asks {
             keys,
             environment,
-            jwt: Jwt::new(&settings.jwt)?,
+            jwt: Jwt::new(&settings.jwt, drain)?,
             store: clients.store(),
             _stop: stop.drop_guard(),
         };

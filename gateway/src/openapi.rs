@@ -81,7 +81,10 @@ pub(crate) const MESH: [(u16, &str); 11] = [
         401,
         "An API key or a token is needed, or this one is not good: see `WWW-Authenticate`.",
     ),
-    (403, "This key or token may not do this."),
+    (
+        403,
+        "This key or token may not do this; or this web page, or the name in `Host`, may not.",
+    ),
     (404, "There is no such model, answer or conversation, or it is not yours."),
     (409, "It was cancelled, or is in use for something else."),
     (410, "It was there, and its time has passed."),

@@ -9,6 +9,7 @@ use crate::{
     front::Range,
     identity,
     limits::{Mode, Tiers},
+    origin::Host,
 };
 
 /// The settings of a gateway.
@@ -43,7 +44,7 @@ pub struct Settings {
     /// How long a running answer is looked for at the other routers when its own is lost
     #[arg(long, env = "UNBROKEN_GATEWAY_PATIENCE", default_value = "15s", value_parser = setting::duration, value_name = "TIME")]
     pub gateway_patience: Duration,
-    /// The largest body of a request, in bytes
+    /// The largest body of a request, and the largest message on a WebSocket, in bytes
     #[arg(long, env = "UNBROKEN_BODY_LIMIT", default_value_t = 1024 * 1024, value_name = "BYTES")]
     pub body_limit: usize,
     /// How long a request's head may take, and how long a connection may stand idle
@@ -84,6 +85,10 @@ pub struct Settings {
         value_name = "ORIGIN"
     )]
     pub cors_origins: Vec<String>,
+    /// Where nobody is asked who they are (UNBROKEN_AUTH=off): the names, beside addresses and localhost, under which this gateway may be
+    /// asked, separated by commas, as gateway or chat.example.com; * is any. Any web page could make another name point here
+    #[arg(long, env = "UNBROKEN_HOSTS", value_delimiter = ',', value_name = "NAME")]
+    pub hosts: Vec<Host>,
     /// Not ready once a router's queue is this full, in percent
     #[arg(long, env = "UNBROKEN_READY_QUEUE_PERCENT", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "PERCENT")]
     pub ready_queue_percent: u32,

@@ -24,7 +24,7 @@ use crate::{
     failure::Refusal,
     front,
     identity::{Asking, Caller},
-    limits,
+    limits, origin,
 };
 
 /// The header that carries a request's id in both directions.
@@ -117,7 +117,7 @@ pub(crate) async fn identify(State(app): State<App>, request: Request, next: Nex
     }
 }
 
-/// Who asks; behind a trusted front, for whom it speaks.
+/// Who asks, if the page and the name that they ask by may be; behind a trusted front, for whom it speaks.
 async fn judge(app: &App, parts: &Parts) -> Result<Caller, Refusal> {
     let asking = Asking {
         method: &parts.method,
@@ -125,6 +125,7 @@ async fn judge(app: &App, parts: &Parts) -> Result<Caller, Refusal> {
         uri: &parts.uri,
         headers: &parts.headers,
     };
+    origin::judge(&asking, app.settings(), app.identity().is_asked())?;
     let caller = app.identity().judge(asking).await?;
     let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.0);
     Ok(match front::vouched(&app.settings().fronts, peer, &parts.headers)? {

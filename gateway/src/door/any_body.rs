@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{completions, messages, simple, text, ws};
+use super::{completions, embeddings, messages, responses, simple, text, ws};
 use crate::{body, failure::Refusal};
 
 /// Any JSON, as deep as a request's.
@@ -69,9 +69,12 @@ fn pointers(value: &Value, at: &str, places: &mut Vec<String>) {
 
 /// Reads `body` as `T` and makes a request of it, or checks the refusal.
 fn check<T: DeserializeOwned, R>(body: &Value, into: impl Fn(T) -> Result<R, Refusal>) -> Result<(), TestCaseError> {
-    let Err(refusal) = body::parse::<T>(body.to_string().as_bytes()).and_then(into) else {
-        return Ok(());
-    };
+    names(body, body::parse::<T>(body.to_string().as_bytes()).and_then(into))
+}
+
+/// Checks how `body` was refused, if it was.
+fn names<R>(body: &Value, judged: Result<R, Refusal>) -> Result<(), TestCaseError> {
+    let Err(refusal) = judged else { return Ok(()) };
     let error = refusal.object();
     prop_assert_eq!(refusal.status().as_u16(), 400, "{}", error);
     if body.is_object() {
@@ -106,7 +109,50 @@ fn message() -> Value {
     })
 }
 
+fn response() -> Value {
+    json!({
+        "model": "m", "stream": true, "instructions": "x", "conversation": {"id": "conv_c"}, "store": true, "background": false,
+        "max_output_tokens": 9, "max_tool_calls": 2, "temperature": 0.5, "top_p": 0.9, "presence_penalty": 0.1, "frequency_penalty": -0.1,
+        "top_logprobs": 2, "include": ["message.output_text.logprobs"], "parallel_tool_calls": true, "truncation": "auto", "user": "u",
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": true}],
+        "tool_choice": {"type": "function", "name": "f"}, "reasoning": {"effort": "low"}, "metadata": {"k": "v"},
+        "text": {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}, "verbosity": "low"},
+        "disconnect": "detach", "detach_grace_ms": 5,
+        "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]},
+            {"type": "reasoning", "id": "rs_a_0", "summary": [], "content": [{"type": "reasoning_text", "text": "h"}]},
+            {"type": "function_call", "call_id": "t", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "t", "output": "42"}, {"type": "item_reference", "id": "msg_a_0"}],
+    })
+}
+
 proptest! {
+    #[test]
+    fn responses_takes_or_names(changes in changes()) {
+        let body = changed(response(), changes);
+        names(&body, responses::judge(body.to_string().as_bytes()))?;
+    }
+
+    #[test]
+    fn metadata_is_within_its_bounds_or_named(given in prop::collection::btree_map(".{0,70}", ".{0,4}|.{500,520}", 0..20)) {
+        let within = given.len() <= 16
+            && given.iter().all(|(key, value)| (1..=64).contains(&key.chars().count()) && value.chars().count() <= 512);
+        let judged = responses::metadata("metadata", Some(&given));
+        prop_assert_eq!(judged.is_ok(), within);
+        names(&json!({}), judged)?;
+    }
+
+    #[test]
+    fn inputs_of_embeddings_are_texts_or_tokens_and_never_empty(given in any_json(), texts in vec("[a-z]{0,2}", 0..4), tokens in vec(vec(any::<u32>(), 0..3), 0..4)) {
+        for given in [given, json!(texts), json!(tokens), json!([texts, tokens])] {
+            if let Some((texts, tokens)) = embeddings::inputs(given) {
+                prop_assert!(texts.is_empty() != tokens.is_empty());
+                prop_assert!(texts.iter().all(|text| !text.is_empty()) && tokens.iter().all(|one| !one.ids.is_empty()));
+            }
+        }
+        prop_assert_eq!(embeddings::inputs(json!(texts)).is_some(), !texts.is_empty() && texts.iter().all(|text| !text.is_empty()));
+        prop_assert_eq!(embeddings::inputs(json!(tokens)).is_some(), !tokens.is_empty() && tokens.iter().all(|one| !one.is_empty()));
+    }
+
     #[test]
     fn chat_completions_takes_or_names(changes in changes()) {
         check(&changed(chat(), changes), completions::Completion::into_chat)?;

@@ -155,7 +155,7 @@ async fn embed(app: &App, arrival: &Arrival, caller: &Caller, (request, base64):
 }
 
 /// A text, several, the tokens of one, or of several.
-fn inputs(given: Value) -> Option<(Vec<String>, Vec<Tokens>)> {
+pub(super) fn inputs(given: Value) -> Option<(Vec<String>, Vec<Tokens>)> {
     let list = match given {
         Value::String(text) => vec![Value::String(text)],
         Value::Array(list) if list.first().is_some_and(Value::is_number) => vec![Value::Array(list)],

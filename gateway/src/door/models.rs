@@ -51,7 +51,7 @@ struct Capabilities {
     path = "/v1/models",
     operation_id = "list_models",
     tag = openapi::OPENAI,
-    responses((status = OK, description = "All models.", body = List)),
+    responses((status = OK, description = "All models.", body = List), openapi::Refused),
 )]
 pub(crate) async fn list(State(app): State<App>) -> Json<List> {
     Json(List {

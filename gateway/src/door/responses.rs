@@ -64,6 +64,12 @@ const ADMISSION: Duration = Duration::from_secs(1);
 /// After the name of an answer: the items of its input.
 const OF_INPUT: &str = "i";
 
+/// Judges a body as [`create`] does: for the property tests of all doors.
+#[cfg(test)]
+pub(super) fn judge(bytes: &[u8]) -> Result<(), Refusal> {
+    body::parse::<Asked>(bytes)?.plan().map(drop)
+}
+
 /// A response's id, from its answer's name.
 fn id(stream_id: &str) -> String {
     format!("resp_{stream_id}")

@@ -29,7 +29,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use proto::v1::Entry;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -41,13 +41,11 @@ use crate::{
     app::App,
     failure::{Body, Refusal},
     identity::{Caller, credential::PROTOCOL},
-    leave, openapi, origin,
+    leave, openapi,
     stack::Arrival,
     turn::Answer,
 };
 
-/// The largest message that a client may send, in bytes. One that sends more is told so with 1009.
-const MESSAGE: usize = 1024 * 1024;
 /// How long a closing socket may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// "The service restarts: come back" (RFC 6455's registry of close codes).
@@ -81,17 +79,8 @@ pub(crate) async fn open(
     State(app): State<App>,
     arrival: Arrival,
     caller: Caller,
-    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Response {
-    if !origin::may_open(&headers, &app.settings().cors_origins, app.identity().is_asked()) {
-        return Refusal::new(
-            StatusCode::FORBIDDEN,
-            "origin_not_allowed",
-            "this web page may not open a WebSocket here; the operator allows its origin with UNBROKEN_CORS_ORIGINS",
-        )
-        .into_response();
-    }
     let Ok(upgrade) = upgrade else {
         return Refusal::new(
             StatusCode::UPGRADE_REQUIRED,
@@ -100,16 +89,18 @@ pub(crate) async fn open(
         )
         .into_response();
     };
-    bounded(upgrade).protocols([PROTOCOL]).on_upgrade(async move |socket| {
-        // The drain must know of the socket, to wait for it.
-        let drain = app.drain().clone();
-        let _ = drain.spawn(Socket::new(app, arrival, caller, socket).run()).await;
-    })
+    bounded(upgrade, app.settings().body_limit)
+        .protocols([PROTOCOL])
+        .on_upgrade(async move |socket| {
+            // The drain must know of the socket, to wait for it.
+            let drain = app.drain().clone();
+            let _ = drain.spawn(Socket::new(app, arrival, caller, socket).run()).await;
+        })
 }
 
-/// A socket within the bounds of this door.
-fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
-    upgrade.max_message_size(MESSAGE).max_frame_size(MESSAGE)
+/// A socket on which a message may have as many bytes as the body of a request elsewhere. A client that sends more is told so with 1009.
+fn bounded(upgrade: WebSocketUpgrade, most: usize) -> WebSocketUpgrade {
+    upgrade.max_message_size(most).max_frame_size(most)
 }
 
 /// One socket.
@@ -207,7 +198,9 @@ impl Socket {
                         Message::Ping(_) | Message::Pong(_) => {}
                     }
                 }
-                Happening::Message(Some(Err(error))) if is_too_big(&error) => return Some((TOO_BIG, "a message has 1 MiB at most")),
+                Happening::Message(Some(Err(error))) if is_too_big(&error) => {
+                    return Some((TOO_BIG, "the message has more bytes than UNBROKEN_BODY_LIMIT"));
+                }
                 Happening::Message(_) => return None,
                 Happening::Entries(first) => self.tell(first).await.ok()?,
                 Happening::Tick if self.heard.elapsed() > ping * 2 => return None,
@@ -314,7 +307,7 @@ impl Socket {
     }
 }
 
-/// Whether a message was larger than [`MESSAGE`]. axum hides its stack's error, whose words are all that can be seen; a test knows them.
+/// Whether a message was larger than the bound. axum hides its stack's error, whose words are all that can be seen; a test knows them.
 fn is_too_big(error: &axum::Error) -> bool {
     error.to_string().starts_with("Space limit exceeded")
 }

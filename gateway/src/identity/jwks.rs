@@ -4,13 +4,14 @@
 
 use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
+use chassis::drain::Drain;
 use jsonwebtoken::jwk::Jwk;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::{
-    sync::{Mutex, MutexGuard},
+    sync::watch,
     time::{Instant, timeout},
 };
 
@@ -43,13 +44,31 @@ pub(super) struct Times {
 /// The keys.
 #[derive(Debug)]
 pub(super) struct Jwks {
-    source: Source,
+    shared: Arc<Shared>,
     times: Times,
+    /// When the last reading began; its sender goes when it ends.
+    last: Mutex<Option<(Instant, watch::Receiver<()>)>>,
+    drain: Drain,
+}
+
+/// What a reading needs.
+#[derive(Debug)]
+struct Shared {
+    source: Source,
     algorithms: Vec<Algorithm>,
     set: RwLock<Option<Arc<Set>>>,
-    /// When it was last tried to read them. Whoever reads holds it.
-    tried: Mutex<Option<Instant>>,
 }
+
+/// A reading that runs, for at most [`PATIENCE`].
+struct Reading {
+    ended: watch::Receiver<()>,
+    /// Whether it was begun for who asked.
+    is_mine: bool,
+}
+
+/// No keys could be read, and none that are known are young enough.
+#[derive(Debug)]
+pub(super) struct Unread;
 
 #[derive(Debug)]
 struct Set {
@@ -98,7 +117,7 @@ impl Jwks {
     ///
     /// # Errors
     /// It is no address, or the file has no keys.
-    pub(super) fn new(place: &str, algorithms: Vec<Algorithm>, times: Times) -> Result<Self, Error> {
+    pub(super) fn new(place: &str, algorithms: Vec<Algorithm>, times: Times, drain: &Drain) -> Result<Self, Error> {
         let source = match place.split_once("://") {
             None => Source::File(PathBuf::from(place)),
             Some(_) => Source::Url(client()?, url(place)?),
@@ -110,12 +129,16 @@ impl Jwks {
             }
             Source::Url(..) => None,
         };
-        Ok(Self {
+        let shared = Shared {
             source,
-            times,
             algorithms,
             set: RwLock::new(set),
-            tried: Mutex::new(None),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            times,
+            last: Mutex::new(None),
+            drain: drain.clone(),
         })
     }
 
@@ -123,47 +146,65 @@ impl Jwks {
     ///
     /// # Errors
     /// There are no keys to look through.
-    pub(super) async fn find(&self, name: Option<&str>) -> Result<Option<Arc<PublicKey>>, Error> {
-        let set = self.set.read().clone();
-        if let Some(set) = &set {
-            let found = set.find(name);
-            let age = set.read.elapsed();
-            if found.is_some() && age < self.times.refresh {
-                return Ok(found);
-            }
-            if found.is_some() && age < self.times.stale {
-                // Old, but good enough for everybody but the one who reads the new ones.
-                return match self.tried.try_lock() {
-                    Ok(tried) => Ok(self.read(tried).await.map_or(found, |set| set.find(name))),
-                    Err(_) => Ok(found),
-                };
-            }
+    pub(super) async fn find(&self, name: Option<&str>) -> Result<Option<Arc<PublicKey>>, Unread> {
+        let known = self.known();
+        let found = known.as_ref().and_then(|set| set.find(name));
+        if found.is_some() && known.is_some_and(|set| set.read.elapsed() < self.times.refresh) {
+            return Ok(found);
         }
-        let tried = self.tried.lock().await;
-        Ok(self.read(tried).await?.find(name))
+        match self.reading() {
+            Some(mut reading) if reading.is_mine || found.is_none() => {
+                let _ = reading.ended.changed().await;
+            }
+            // Old, but good enough for everybody but the one for whom the new ones are read.
+            _ if found.is_some() => return Ok(found),
+            _ => {}
+        }
+        match self.known() {
+            Some(set) => Ok(set.find(name)),
+            None => found.map(Some).ok_or(Unread),
+        }
     }
 
-    /// The newest set; the one that is there and not too old, if no other can be read or if that was tried a moment ago.
-    async fn read(&self, mut tried: MutexGuard<'_, Option<Instant>>) -> Result<Arc<Set>, Error> {
-        let known = self.set.read().clone().filter(|set| set.read.elapsed() < self.times.stale);
-        if tried.is_some_and(|tried| tried.elapsed() < self.times.pause) {
-            return known.ok_or(Error::Late);
+    /// What was read last, if that is not too long ago.
+    fn known(&self) -> Option<Arc<Set>> {
+        self.shared.set.read().clone().filter(|set| set.read.elapsed() < self.times.stale)
+    }
+
+    /// The reading that runs, or a new one; nothing if the last was a moment ago. It is a task of its own: whoever waits for it may go, and
+    /// would otherwise take it along, so that nobody reads for the time of a pause.
+    fn reading(&self) -> Option<Reading> {
+        let mut last = self.last.lock();
+        if let Some((began, ended)) = &*last {
+            if ended.has_changed().is_ok() {
+                let ended = ended.clone();
+                return Some(Reading { ended, is_mine: false });
+            }
+            if began.elapsed() < self.times.pause {
+                return None;
+            }
         }
-        *tried = Some(Instant::now());
+        let (end, ended) = watch::channel(());
+        *last = Some((Instant::now(), ended.clone()));
+        let shared = Arc::clone(&self.shared);
+        self.drain.spawn(async move {
+            shared.read().await;
+            drop(end);
+        });
+        Some(Reading { ended, is_mine: true })
+    }
+}
+
+impl Shared {
+    /// Reads the keys, and keeps them if they can be read.
+    async fn read(&self) {
         let read = timeout(PATIENCE, self.bytes()).await.unwrap_or(Err(Error::Late));
         match read.and_then(|bytes| Set::of(&bytes, &self.algorithms)) {
-            Ok(set) => {
-                let set = Arc::new(set);
-                *self.set.write() = Some(Arc::clone(&set));
-                Ok(set)
-            }
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the keys of UNBROKEN_JWT_JWKS cannot be read"
-                );
-                known.ok_or(error)
-            }
+            Ok(set) => *self.set.write() = Some(Arc::new(set)),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the keys of UNBROKEN_JWT_JWKS cannot be read"
+            ),
         }
     }
 
@@ -245,37 +286,4 @@ fn client() -> Result<Client, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ALL: [Algorithm; 3] = [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa];
-
-    #[test]
-    fn keys_for_other_purposes_are_passed_over() {
-        let set = |keys: &str| Set::of(format!("{{\"keys\":[{keys}]}}").as_bytes(), &ALL);
-        let ed = r#"{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
-        assert!(set(ed).unwrap().find(Some("a")).is_some());
-        assert!(set(ed).unwrap().find(None).is_some(), "the only one");
-        assert!(set(ed).unwrap().find(Some("b")).is_none());
-        for other in [r#"{"kty":"oct","kid":"a","k":"c2VjcmV0"}"#, "3"] {
-            assert!(matches!(set(other), Err(Error::Empty)), "{other}");
-            assert_eq!(set(&format!("{other},{ed}")).unwrap().keys.len(), 1, "{other}");
-        }
-        assert!(
-            set(&format!("{ed},{}", ed.replace("\"a\"", "\"b\""))).unwrap().find(None).is_none(),
-            "which of them?"
-        );
-        assert!(matches!(Set::of(ed.as_bytes(), &ALL), Err(Error::Form(_))));
-        assert!(matches!(
-            Set::of(format!("{{\"keys\":[{ed}]}}").as_bytes(), &ALL[..2]),
-            Err(Error::Empty)
-        ));
-    }
-
-    #[test]
-    fn keys_come_over_tls_or_from_this_machine() {
-        assert!(url("https://login.example.com/keys").is_ok() && url("http://127.0.0.1:8000/keys").is_ok());
-        assert!(matches!(url("http://login.example.com/keys"), Err(Error::Plain(_))));
-        assert!(matches!(url("ftp://login.example.com/keys"), Err(Error::Address(_))));
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ mod settings;
 
 use std::time::Duration;
 
+use chassis::drain::Drain;
 use http::StatusCode;
 use jsonwebtoken::Validation;
 use parking_lot::Mutex;
@@ -20,7 +21,7 @@ pub(super) use self::settings::Settings;
 use super::{
     Caller,
     cache::Cache,
-    jwks::{self, Jwks, Times},
+    jwks::{self, Jwks, Times, Unread},
     jws,
     keys::now_ms,
 };
@@ -58,7 +59,7 @@ impl Jwt {
     ///
     /// # Errors
     /// One of them is wrong, or missing.
-    pub(super) fn new(settings: &Settings) -> Result<Option<Self>, Error> {
+    pub(super) fn new(settings: &Settings, drain: &Drain) -> Result<Option<Self>, Error> {
         let Some(place) = settings.jwt_jwks.as_deref().filter(|place| !place.is_empty()) else {
             return Ok(None);
         };
@@ -76,7 +77,7 @@ impl Jwt {
             stale: settings.jwt_stale,
         };
         Ok(Some(Self {
-            keys: Jwks::new(place, settings.jwt_algorithms.clone(), times)?,
+            keys: Jwks::new(place, settings.jwt_algorithms.clone(), times, drain)?,
             rules: rules(&issuers, &audiences),
             claims: Claims {
                 user: settings.jwt_user_claim.clone(),
@@ -107,7 +108,7 @@ impl Jwt {
 
     async fn judge(&self, token: &str) -> Result<Caller, Refusal> {
         let name = jws::key_name(token)?;
-        let unread = |_| {
+        let unread = |Unread| {
             Failure::new(
                 Reason::Unavailable,
                 "the token cannot be checked now: the identity provider's keys cannot be read",
@@ -173,8 +174,9 @@ mod tests {
         settings: Settings,
     }
 
-    fn settings(arguments: &[&str]) -> Settings {
-        Command::parse_from(["test"].iter().chain(arguments)).settings
+    fn new(arguments: &[&str]) -> Result<Option<Jwt>, Error> {
+        let settings = Command::parse_from(["test"].iter().chain(arguments)).settings;
+        Jwt::new(&settings, &Drain::new())
     }
 
     fn jwt(arguments: &[&str]) -> Jwt {
@@ -186,12 +188,12 @@ mod tests {
             "--jwt-audience",
             "a,b",
         ];
-        Jwt::new(&settings(&[&place[..], arguments].concat())).unwrap().unwrap()
+        new(&[&place[..], arguments].concat()).unwrap().unwrap()
     }
 
     #[test]
     fn who_takes_tokens_says_whose_and_for_whom() {
-        assert!(Jwt::new(&settings(&[])).unwrap().is_none());
+        assert!(new(&[]).unwrap().is_none());
         let place = [
             "--jwt-jwks",
             "https://login.example.com/keys",
@@ -200,15 +202,9 @@ mod tests {
             "--jwt-audience",
             "a",
         ];
-        assert!(matches!(
-            Jwt::new(&settings(&place[..2])),
-            Err(Error::Missing("UNBROKEN_JWT_ISSUER"))
-        ));
-        assert!(matches!(
-            Jwt::new(&settings(&place[..4])),
-            Err(Error::Missing("UNBROKEN_JWT_AUDIENCE"))
-        ));
-        assert!(Jwt::new(&settings(&place)).is_ok());
+        assert!(matches!(new(&place[..2]), Err(Error::Missing("UNBROKEN_JWT_ISSUER"))));
+        assert!(matches!(new(&place[..4]), Err(Error::Missing("UNBROKEN_JWT_AUDIENCE"))));
+        assert!(new(&place).is_ok());
     }
 
     /// Until when a token with these claims is taken.

@@ -2,9 +2,9 @@
 //! that it was revoked, and ends what is read with it. Used by [`super::Identity`].
 
 mod revocation;
+mod uses;
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -12,7 +12,7 @@ use std::{
 use http::StatusCode;
 use parking_lot::Mutex;
 use proto::v1::{
-    ApiKey, Failure, FindKeyRequest, KeyRole, KeyUse, NoteKeyUsesRequest, Reason, conversation_service_client::ConversationServiceClient,
+    ApiKey, Failure, FindKeyRequest, KeyRole, NoteKeyUsesRequest, Reason, conversation_service_client::ConversationServiceClient,
 };
 use tokio::{
     sync::Semaphore,
@@ -20,7 +20,7 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-use self::revocation::Revocations;
+use self::{revocation::Revocations, uses::Uses};
 use super::{Caller, Role, Who, cache::Cache, key, secret::Secret};
 use crate::{clients::Clients, failure::Refusal};
 
@@ -36,8 +36,6 @@ const LOOKUPS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the store hears which keys were used.
 const NOTE: Duration = Duration::from_mins(1);
-/// Uses in one note, as many as the store takes.
-const USES: usize = 1_000;
 
 type Store = ConversationServiceClient<Channel>;
 
@@ -49,7 +47,7 @@ pub(super) struct Keys {
     store: Store,
     clients: Clients,
     known: Mutex<Cache<String, Option<Arc<Known>>>>,
-    used: Mutex<HashMap<String, i64>>,
+    used: Mutex<Uses>,
     lookups: Semaphore,
 }
 
@@ -94,7 +92,7 @@ impl Keys {
             return Err(unknown());
         }
         known.check()?;
-        self.note(parts.id);
+        self.used.lock().note(parts.id, now_ms());
         Ok(known.caller.clone())
     }
 
@@ -158,40 +156,32 @@ impl Keys {
         }
     }
 
-    /// Notes that a key was used.
-    fn note(&self, id: &str) {
-        let now = now_ms();
-        let mut used = self.used.lock();
-        if let Some(last) = used.get_mut(id) {
-            *last = now;
-        } else if used.len() < USES {
-            // Of more keys than that, some are noted the next time.
-            used.insert(id.to_owned(), now);
-        }
+    /// Forgets keys as they are revoked, and tells the store which were used, for ever. Neither waits for the other: a store that takes its
+    /// time to write must not hold up a revocation.
+    pub(super) async fn keep_up(self: Arc<Self>) {
+        tokio::join!(self.forget_revoked(), self.tell_uses());
     }
 
-    /// Forgets keys as they are revoked, and tells the store which were used, for ever.
-    pub(super) async fn keep_up(self: Arc<Self>) {
-        let mut noted = Instant::now();
+    async fn forget_revoked(&self) {
         let mut revocations = Revocations::default();
         loop {
             sleep(revocation::ASK).await;
-            revocations.look(&self).await;
-            if noted.elapsed() >= NOTE {
-                noted = Instant::now();
-                self.tell_uses().await;
-            }
+            revocations.look(self).await;
         }
     }
 
-    /// What is not noted now, because the store is away, is noted with the next use.
     async fn tell_uses(&self) {
-        let noted = std::mem::take(&mut *self.used.lock());
-        if noted.is_empty() {
-            return;
+        loop {
+            sleep(NOTE).await;
+            let uses = self.used.lock().take();
+            if uses.is_empty() {
+                continue;
+            }
+            let note = NoteKeyUsesRequest { uses: uses.clone() };
+            if !matches!(timeout(PATIENCE, self.store.clone().note_key_uses(note)).await, Ok(Ok(_))) {
+                self.used.lock().give_back(&uses);
+            }
         }
-        let uses = noted.into_iter().map(|(id, used_ms)| KeyUse { id, used_ms }).collect();
-        let _ = timeout(PATIENCE, self.store.clone().note_key_uses(NoteKeyUsesRequest { uses })).await;
     }
 }
 
@@ -228,3 +218,6 @@ pub(super) fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,11 +35,12 @@ fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-/// Sends what `head` and `body` say and reads the head of the response.
+/// Sends what `head` and `body` say, to localhost if they don't, and reads the head of the response.
 pub(crate) async fn send(address: SocketAddr, head: &str, body: &[u8]) -> Response {
     let mut stream = TcpStream::connect(address).await.unwrap();
+    let host = if head.contains("\nhost: ") { "" } else { "\r\nhost: localhost" };
     let head = head.replace('\n', "\r\n");
-    stream.write_all(format!("{head}\r\nhost: test\r\n\r\n").as_bytes()).await.unwrap();
+    stream.write_all(format!("{head}{host}\r\n\r\n").as_bytes()).await.unwrap();
     stream.write_all(body).await.unwrap();
     Response::read(stream).await
 }
@@ -53,7 +54,7 @@ pub(crate) async fn open_narrow(address: SocketAddr, path: &str) -> Response {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(address).await.unwrap();
-    let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     Response::read(stream).await
 }

@@ -39,16 +39,18 @@ async fn a_stalled_body_is_refused_and_its_connection_closed() {
 async fn a_silent_stream_says_that_it_is_still_there() {
     let router = Router::start();
     let gateway = Gateway::with(&[&router], &["--sse-keepalive", "50ms"]).await;
-    for (path, ping) in [
-        ("/stream?prompt=hi", ": ping\n\n"),
-        ("/v1/chat/stream?q=hi", "event: ping\ndata: {}\n\n"),
+    let message = r#"{"model":"tiny","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+    for (method, path, body, ping) in [
+        ("GET", "/stream?prompt=hi", "", ": ping\n\n"),
+        ("GET", "/v1/chat/stream?q=hi", "", "event: ping\ndata: {}\n\n"),
+        ("POST", "/v1/messages", message, "event: ping\ndata: {\"type\":\"ping\"}\n\n"),
     ] {
         let play = async {
             let (received, request) = router.started().await;
             received.admit(&request.stream_id).await;
             received
         };
-        let (mut response, received) = tokio::join!(client::open(gateway.address, path), play);
+        let (mut response, received) = tokio::join!(client::request(gateway.address, method, path, body), play);
         while response.chunk().await.as_deref() != Some(ping) {}
         received.entries(0, vec![finished(FinishReason::Stop, 0)]).await;
         assert!(response.rest().await.contains("data: "));

@@ -83,6 +83,11 @@ pub(crate) fn request(input: &[u8]) -> Option<Request<Body>> {
         let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
         request.headers_mut().append(name, value);
     }
+    // As every client says, so that an input need not.
+    request
+        .headers_mut()
+        .entry(header::HOST)
+        .or_insert(HeaderValue::from_static("localhost"));
     Some(request)
 }
 

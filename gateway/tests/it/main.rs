@@ -28,6 +28,7 @@ mod lost;
 mod messages;
 mod models;
 mod openai_conversations;
+mod pages;
 mod replay;
 mod requests;
 mod responses;

@@ -232,14 +232,15 @@ async fn a_plain_request_is_told_to_upgrade() {
 #[tokio::test]
 async fn a_message_over_the_bound_closes_the_socket_with_1009() {
     let router = Router::start();
-    let gateway = Gateway::before(&[&router]).await;
+    let limit = 50_000;
+    let gateway = Gateway::with(&[&router], &["--body-limit", &limit.to_string()]).await;
     let mut socket = connect(gateway.address).await;
-    let prompt = "x".repeat(1024 * 1024 - 100);
+    let prompt = "x".repeat(limit - 100);
     say(&mut socket, json!({ "prompt": prompt })).await;
     assert_eq!(router.say(hello()).await.prompt, prompt, "one within it is heard");
     while hear(&mut socket).await["type"] != "done" {}
     let (mut sending, mut heard) = socket.split();
-    let too_much = sending.send(Message::text("x".repeat(1024 * 1024 + 1)));
+    let too_much = sending.send(Message::text("x".repeat(limit + 1)));
     let close = async {
         loop {
             match heard.next().await.unwrap().unwrap() {
@@ -253,6 +254,6 @@ async fn a_message_over_the_bound_closes_the_socket_with_1009() {
     let (_, close) = tokio::join!(too_much, close);
     assert_eq!(
         (u16::from(close.code), close.reason.as_str()),
-        (1009, "a message has 1 MiB at most")
+        (1009, "the message has more bytes than UNBROKEN_BODY_LIMIT")
     );
 }

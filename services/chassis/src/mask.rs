@@ -1,8 +1,8 @@
 //! Masks what must not stand in a log: e-mail addresses, telephone numbers and keys. Pure. [`crate::telemetry`] passes every log line and
 //! every exported span through it; that is the last line of defence: no prompt, answer or key is given to them in the first place.
 //!
-//! Numbers are taken for a telephone's only where they are written as one (`+49 30 1234567`, `(555) 123-4567`, `555-123-4567`), so that
-//! ids, times and versions stay readable.
+//! Numbers are taken for a telephone's only where they are written as one (`+49 30 1234567`, `(555) 123-4567`, `555-123-4567`,
+//! `0171 2345678`, `06 12 34 56 78`), so that ids, times and versions stay readable.
 
 use std::borrow::Cow;
 
@@ -14,8 +14,8 @@ const PHONE: &str = "[phone]";
 const KEY: &str = "[key]";
 /// The fewest characters of a key after its prefix: shorter ones are words such as `sk-learn`.
 const KEY_LENGTH: usize = 16;
-/// Prefixes of keys: ours, and those of the APIs whose clients come here.
-const PREFIXES: [&str; 3] = ["ub_", "sk-", "sk_"];
+/// Prefixes of keys: ours, those of the APIs whose clients come here, and of Amazon and GitHub, which people paste into prompts.
+const PREFIXES: [&str; 9] = ["ub_", "sk-", "sk_", "AKIA", "ghp_", "gho_", "ghu_", "ghs_", "github_pat_"];
 
 /// `text` with every address, telephone number and key masked.
 pub fn mask(text: &str) -> Cow<'_, str> {
@@ -42,7 +42,8 @@ fn next(text: &str, from: usize) -> Option<(usize, usize, &'static str)> {
         let found = match bytes[at] {
             b'@' => email(bytes, from, at).map(|(start, end)| (start, end, EMAIL)),
             b'+' | b'(' | b'0'..=b'9' if at == from || begins(bytes, at) => phone(bytes, at).map(|end| (at, end, PHONE)),
-            b'u' | b's' if at == from || begins(bytes, at) => key(bytes, at).map(|end| (at, end, KEY)),
+            b'u' | b's' | b'A' | b'g' if at == from || begins(bytes, at) => key(bytes, at).map(|end| (at, end, KEY)),
+            b'e' if at == from || begins(bytes, at) => jwt(bytes, at).map(|end| (at, end, KEY)),
             b'B' | b'b' if at == from || begins(bytes, at) => bearer(bytes, at).map(|(start, end)| (start, end, KEY)),
             _ => None,
         };
@@ -73,19 +74,31 @@ fn email(bytes: &[u8], from: usize, at: usize) -> Option<(usize, usize)> {
 
 /// The end of the telephone number that begins at `at`.
 fn phone(bytes: &[u8], at: usize) -> Option<usize> {
-    let (mut digits, mut groups, mut end, mut index) = (0, Vec::new(), at, at);
-    let mut group = 0;
+    let groups = groups(bytes, at);
+    let lengths: Vec<usize> = groups.iter().map(|(digits, _)| *digits).collect();
+    let digits: usize = lengths.iter().sum();
+    let international = bytes[at] == b'+' && (8..=15).contains(&digits);
+    let american = bytes[at] != b'+' && lengths == [3, 3, 4];
+    let count = if international || american {
+        groups.len()
+    } else {
+        national(bytes, at, &lengths)?
+    };
+    let (_, end) = *groups.get(count.checked_sub(1)?)?;
+    let word_goes_on = bytes.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    (!word_goes_on).then_some(end)
+}
+
+/// The groups of digits from `at` on, as they are written in a telephone number: how many digits each has, and where it ends.
+fn groups(bytes: &[u8], at: usize) -> Vec<(usize, usize)> {
+    let (mut groups, mut group, mut index) = (Vec::new(), 0, at);
     while let Some(byte) = bytes.get(index) {
         match byte {
-            b'0'..=b'9' => {
-                digits += 1;
-                group += 1;
-                end = index + 1;
-            }
+            b'0'..=b'9' => group += 1,
             b'+' if index == at => {}
             b'(' if index == at || bytes[index - 1] == b' ' => {}
             b' ' | b'-' | b'.' | b'/' | b')' if group > 0 => {
-                groups.push(group);
+                groups.push((group, index));
                 group = 0;
             }
             b' ' if index > at && bytes[index - 1] == b')' => {}
@@ -94,12 +107,28 @@ fn phone(bytes: &[u8], at: usize) -> Option<usize> {
         index += 1;
     }
     if group > 0 {
-        groups.push(group);
+        groups.push((group, index));
     }
-    let word_goes_on = bytes.get(end).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    let international = bytes[at] == b'+' && (8..=15).contains(&digits);
-    let national = groups.len() >= 3 && groups[..3] == [3, 3, 4] && (bytes[at] == b'(' || bytes[at].is_ascii_digit()) && digits == 10;
-    (!word_goes_on && (international || national)).then_some(end)
+    groups
+}
+
+/// How many of these groups are a number as it is dialled within Europe: a zero, the rest of an area's or network's code, and more digits
+/// after a gap. What is counted, and ids and times, begin with no zero, or have no gap there.
+fn national(bytes: &[u8], at: usize, lengths: &[usize]) -> Option<usize> {
+    let text = bytes[at..].strip_prefix(b"(").unwrap_or(&bytes[at..]);
+    if !matches!(text, [b'0', b'1'..=b'9', ..]) {
+        return None;
+    }
+    if lengths == [2; 5] {
+        let is_of_more_pairs = at > 1 && bytes[at - 2].is_ascii_digit(); // of a dump of bytes
+        return (!is_of_more_pairs).then_some(5);
+    }
+    let dotted = text.get(lengths[0]) == Some(&b'.'); // a decimal number, or a date
+    let is_one = |count: &usize| {
+        let digits: usize = lengths[..*count].iter().sum();
+        (3..=5).contains(&lengths[0]) && lengths[1..*count].iter().all(|group| *group >= 2) && (9..=12).contains(&digits)
+    };
+    (2..=lengths.len().min(4)).rev().find(is_one).filter(|_| !dotted)
 }
 
 /// The end of the key that begins at `at`.
@@ -108,6 +137,25 @@ fn key(bytes: &[u8], at: usize) -> Option<usize> {
     let begin = at + prefix.len();
     let length = token(&bytes[begin..]);
     (length >= KEY_LENGTH).then_some(begin + length)
+}
+
+/// The end of the JSON Web Token at `at`: three or more parts in base64, the first of which is an object.
+fn jwt(bytes: &[u8], at: usize) -> Option<usize> {
+    let of_part = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let first = bytes[at..].iter().take_while(of_part).count();
+    if !bytes[at..].starts_with(b"eyJ") || first < KEY_LENGTH {
+        return None;
+    }
+    let (mut end, mut parts) = (at + first, 1);
+    while bytes.get(end) == Some(&b'.') {
+        let part = bytes[end + 1..].iter().take_while(of_part).count();
+        if part == 0 {
+            break;
+        }
+        parts += 1;
+        end += 1 + part;
+    }
+    (parts >= 3).then_some(end)
 }
 
 /// What follows the word `Bearer` at `at`.
@@ -144,8 +192,15 @@ mod tests {
             ("+14155550123", "[phone]"),
             ("call (415) 555-0123.", "call [phone]."),
             ("415-555-0123, 415.555.0123", "[phone], [phone]"),
+            ("call 0171 2345678 30 times, or 030/1234567", "call [phone] 30 times, or [phone]"),
+            ("(030) 1234567; 020 7946 0958; 07700 900123", "[phone]; [phone]; [phone]"),
+            ("06 12 34 56 78, 06.12.34.56.78", "[phone], [phone]"),
             ("key ub_live_a1b2_0123456789abcdef!", "key [key]!"),
             ("sk-proj-0123456789abcdefghij", "[key]"),
+            ("aws AKIAIOSFODNN7EXAMPLE", "aws [key]"),
+            ("ghp_0123456789abcdefghijABCDEFGHIJ012345 pushed", "[key] pushed"),
+            ("github_pat_11ABCDEFG0123456789_abcdef", "[key]"),
+            ("got eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2ln-_A.", "got [key]."),
             ("Authorization: Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "Authorization: Bearer [key]"),
         ];
         for (text, masked) in cases {
@@ -162,6 +217,8 @@ mod tests {
             "user@host is no address, nor is @decorator; sk-learn is no key",
             "trace 00-0123456789012345678901234567890a-0123456789012345-01",
             "1700000000000 0123456789012345 555-1234 1-2-3",
+            "0.171 2345678 tokens, at 01.02.2026 12:30:00, 0930-1200, 07/08/2026, 00 01 02 03 04, 04 05 06 07 08 09",
+            "eyJ is how a token begins, eyJhbGciOiJSUzI1NiJ9 its head; AKIA and ghp_ are prefixes",
         ];
         for line in lines {
             assert_eq!(mask(line), line);
@@ -183,12 +240,18 @@ mod tests {
         #[test]
         fn any_text_around_a_key_leaves_it_masked(
             before in "[ -~]{0,20}",
-            key in "(ub_(live|test)_[a-z0-9]{8}_[A-Za-z0-9]{24,40}|sk-[A-Za-z0-9]{20,48})",
+            key in "ub_(live|test)_[a-z0-9]{8}_[A-Za-z0-9]{24,40}|sk-[A-Za-z0-9]{20,48}|AKIA[A-Z0-9]{16}|ghp_[A-Za-z0-9]{36}|eyJ[A-Za-z0-9_-]{20,40}\\.eyJ[A-Za-z0-9_-]{20,40}\\.[A-Za-z0-9_-]{20,40}",
             after in "[ \",;)]{1}[ -~]{0,20}",
         ) {
             let text = format!("{before} {key}{after}");
             let masked = mask(&text);
             prop_assert!(!masked.contains(&key), "{masked}");
+        }
+
+        #[test]
+        fn counts_and_times_stay(counts in proptest::collection::vec(prop_oneof![Just(0_u64), 1..100_000_u64, 1_600_000_000_000..1_900_000_000_000_u64], 1..3)) {
+            let line = counts.iter().map(|count| format!("tokens={count} took {count} ms")).collect::<Vec<_>>().join(" ");
+            prop_assert_eq!(mask(&line), line.as_str());
         }
 
         #[test]

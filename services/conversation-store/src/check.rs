@@ -179,7 +179,7 @@ pub(crate) fn key_uses(uses: &[KeyUse]) -> Result<(), Failure> {
             format!("uses has {is} entries; at most {KEY_USES} were expected"),
         ));
     }
-    Ok(())
+    uses.iter().try_for_each(|used| name("uses.id", &used.id))
 }
 
 fn no_controls(field: &str, value: &str) -> Result<(), Failure> {

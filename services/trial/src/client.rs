@@ -102,7 +102,7 @@ impl Ask {
                 let back = history.stream_id.as_ref();
                 let back = back.map(|id| format!("&stream_id={id}&offset={}", history.received()));
                 let [conversation, back] = [conversation, back].map(Option::unwrap_or_default);
-                format!("GET /stream?prompt={prompt}{conversation}{back} HTTP/1.1\r\nHost: mesh\r\n\r\n")
+                format!("GET /stream?prompt={prompt}{conversation}{back} HTTP/1.1\r\nHost: localhost\r\n\r\n")
             }
             Door::Completions => {
                 let body = json!({
@@ -114,7 +114,8 @@ impl Ask {
                     Some(id) => format!("Last-Event-ID: {id}"),
                     None => format!("Idempotency-Key: {}", self.id),
                 };
-                let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: mesh\r\nContent-Type: application/json\r\nX-Unbroken-Resume: 1";
+                let head =
+                    "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nX-Unbroken-Resume: 1";
                 format!("{head}\r\n{back}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
             }
         }

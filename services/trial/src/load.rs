@@ -75,7 +75,7 @@ impl Script {
             self.gap.as_micros()
         );
         let key = credential(self.key.as_deref());
-        format!("GET {address}{directive} HTTP/1.1\r\nHost: mesh\r\n{key}\r\n").into_bytes()
+        format!("GET {address}{directive} HTTP/1.1\r\nHost: localhost\r\n{key}\r\n").into_bytes()
     }
 }
 
@@ -83,7 +83,7 @@ impl Script {
 pub fn post(path: &str, key: Option<&str>, body: &Value) -> Vec<u8> {
     let (body, key) = (body.to_string(), credential(key));
     let length = body.len();
-    format!("POST {path} HTTP/1.1\r\nHost: mesh\r\n{key}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{key}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
         .into_bytes()
 }
 
@@ -199,7 +199,7 @@ fn without_framing(bytes: &[u8]) -> Vec<u8> {
 pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
     let mut connection = Connection::open(address).await?;
     connection
-        .send(format!("GET {path} HTTP/1.1\r\nHost: mesh\r\nConnection: close\r\n\r\n").as_bytes())
+        .send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
         .await?;
     let head = timeout(Duration::from_secs(2), connection.read_until(b"\r\n")).await??;
     Ok(String::from_utf8_lossy(head).split(' ').nth(1).unwrap_or_default().parse()?)

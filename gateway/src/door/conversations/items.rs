@@ -119,6 +119,7 @@ pub(super) fn of(conversation: &str, stored: StoredMessage) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use proto::v1::Message;
 
     use super::*;
@@ -183,5 +184,22 @@ mod tests {
         assert_eq!(part("msg_a_0", 2), MessagePart::Text);
         assert_eq!(part("rs_a_0", 2), MessagePart::Reasoning);
         assert_eq!(part("fc_a_1", 2), MessagePart::ToolCall);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_the_name_of_a_part_of_one_message_or_none(
+            id in "(msg|rs|fc|fco|x|.{0,3})(_|)(.{0,8}|abc|conv\\.7)(_|)([0-9]{0,11}|.{0,3})",
+            conversation in ".{0,8}|conv",
+            of in 0_usize..5,
+        ) {
+            if let Some(name) = Name::parse(&id) {
+                name.part(of);
+                let (message, answer) = name.message(&conversation);
+                prop_assert!(message.is_empty() != answer.is_empty(), "{message:?} {answer:?}");
+                let again = format!("{}_{}_{}", name.prefix, name.base, name.number);
+                prop_assert_eq!(Name::parse(&again), Some(name), "it has one reading");
+            }
+        }
     }
 }

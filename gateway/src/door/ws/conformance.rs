@@ -15,8 +15,10 @@ use axum::{
 use chassis::{drain::Drain, http::Limits, listen::listen};
 use tokio::process::Command;
 
-use super::{MESSAGE, bounded};
+use super::bounded;
 
+/// The bound of a message by default, in bytes.
+const MESSAGE: usize = 1024 * 1024;
 /// Cases about compression, which is not offered: a token does not get shorter by it.
 const COMPRESSION: [&str; 2] = ["12.*", "13.*"];
 /// Cases with messages of 4 MiB and more, which this door refuses.
@@ -31,7 +33,7 @@ async fn echo(mut socket: WebSocket) {
 }
 
 async fn within_bounds(upgrade: WebSocketUpgrade) -> Response {
-    bounded(upgrade).on_upgrade(echo)
+    bounded(upgrade, MESSAGE).on_upgrade(echo)
 }
 
 async fn without_bounds(upgrade: WebSocketUpgrade) -> Response {

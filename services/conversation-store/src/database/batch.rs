@@ -1,5 +1,5 @@
 //! Statements over many rows at once. The rows travel as one JSON array, `$1`, so that 512 turns cost as many statements as one;
-//! what differs between the databases is only how an array becomes a table `t`. Used by [`finish`](crate::store).
+//! what differs between the databases is only how an array becomes a table `t`. Used by the [`store`](crate::store).
 
 /// A statement over the log, with the columns that `store::requests` reads.
 macro_rules! select {
@@ -37,10 +37,12 @@ pub(crate) struct Batch {
     pub(crate) unopened: &'static str,
     /// What the request log says of a principal's answers; `$3` is a list of their names.
     pub(crate) logged: &'static str,
+    /// Of `use` rows: notes when keys were used, where that is later than what is known.
+    pub(crate) used: &'static str,
 }
 
 macro_rules! batch {
-    (log: $log:literal, answer: $answer:literal, names: $names:literal) => {
+    (log: $log:literal, answer: $answer:literal, names: $names:literal, uses: $uses:literal) => {
         Batch {
             known: concat!(
                 "WITH t AS (",
@@ -121,6 +123,13 @@ macro_rules! batch {
                 ORDER BY t.i"
             ),
             logged: select!("tenant_id = $1 AND user_id = $2 AND stream_id IN (", $names, ")"),
+            used: concat!(
+                "UPDATE api_keys SET last_used_ms = t.used_ms
+                FROM (SELECT id, MAX(used_ms) AS used_ms FROM (",
+                $uses,
+                ") AS u GROUP BY id) AS t
+                WHERE api_keys.id = t.id AND api_keys.last_used_ms < t.used_ms"
+            ),
         }
     };
 }
@@ -145,7 +154,8 @@ pub(crate) static SQLITE: Batch = batch! {
         v->>'completion_tokens' AS completion_tokens, v->>'reasoning_tokens' AS reasoning_tokens,
         v->>'cached_tokens' AS cached_tokens
         FROM r",
-    names: "SELECT value FROM json_each($3)"
+    names: "SELECT value FROM json_each($3)",
+    uses: "SELECT value->>'id' AS id, value->>'used_ms' AS used_ms FROM json_each($1)"
 };
 
 /// As PostgreSQL reads an array.
@@ -157,5 +167,6 @@ pub(crate) static POSTGRES: Batch = batch! {
     answer: "SELECT * FROM json_to_recordset($1::json) AS r(i BIGINT, tenant_id TEXT, user_id TEXT, stream_id TEXT,
         conversation_id TEXT, model TEXT, state TEXT, epoch BIGINT, said BIGINT, text TEXT, reasoning TEXT, tool_calls TEXT, finish_reason TEXT,
         prompt_tokens BIGINT, completion_tokens BIGINT, reasoning_tokens BIGINT, cached_tokens BIGINT)",
-    names: "SELECT json_array_elements_text($3::json)"
+    names: "SELECT json_array_elements_text($3::json)",
+    uses: "SELECT * FROM json_to_recordset($1::json) AS r(id TEXT, used_ms BIGINT)"
 };

@@ -4,12 +4,16 @@
 use proto::v1::{
     ApiKey, CreateKeyRequest, Failure, KeyRole, KeyUse, ListRevocationsResponse, Principal, Reason, RevokeKeyRequest, TakeTicketRequest,
 };
+use serde_json::{Value, json};
 
 use super::{Store, now_ms};
 use crate::{check, database::Row, error::Fault, scope::Params};
 
 /// Revocations that are told at once.
 const REVOCATIONS: usize = 1_000;
+/// For how long a ticket that was taken is known after its time, in milliseconds: the clocks of several stores may differ by as much, and one
+/// whose clock is ahead must not forget what another still takes for good.
+const CLOCKS_DIFFER_MS: i64 = 5 * 60 * 1000;
 
 /// Where a list of keys goes on: after the one that was made then, in falling order.
 #[derive(Clone, Debug)]
@@ -173,15 +177,12 @@ impl Store {
     /// Notes when keys were used. Those that are not there, or were used later, stay as they are.
     pub(crate) async fn note_key_uses(&self, uses: &[KeyUse]) -> Result<(), Fault> {
         check::key_uses(uses)?;
+        let rows: Vec<_> = uses.iter().map(|used| json!({"id": used.id, "used_ms": used.used_ms})).collect();
+        let rows = Value::from(rows).to_string();
         let mut session = self.database.write().await?;
-        for used in uses {
-            session
-                .run(
-                    "UPDATE api_keys SET last_used_ms = $2 WHERE id = $1 AND last_used_ms < $2",
-                    Params::of_the_mesh([(&used.id).into(), used.used_ms.into()]),
-                )
-                .await?;
-        }
+        session
+            .run(self.database.batch().used, Params::of_the_mesh([(&rows).into()]))
+            .await?;
         session.commit().await
     }
 
@@ -200,7 +201,10 @@ impl Store {
             )
             .await?;
         session
-            .run("DELETE FROM taken_tickets WHERE expires_ms < $1", Params::of_nobody([now.into()]))
+            .run(
+                "DELETE FROM taken_tickets WHERE expires_ms < $1",
+                Params::of_nobody([(now - CLOCKS_DIFFER_MS).into()]),
+            )
             .await?;
         session.commit().await?;
         Ok(taken > 0)

@@ -9,9 +9,11 @@ use crate::stage::{Client, Stage, all, at_once, failure, who};
 
 crate::contract![
     a_key_is_found_as_it_was_kept,
+    the_uses_of_many_keys_are_noted_at_once_each_as_its_last,
     keys_are_listed_by_tenant_the_newest_first,
     a_revoked_key_stays_revoked_and_is_told,
     a_ticket_is_taken_once,
+    a_ticket_that_was_taken_is_known_while_the_clock_of_another_store_may_take_it_for_good,
 ];
 
 fn key(id: &str, tenant: &str) -> ApiKey {
@@ -93,6 +95,34 @@ async fn a_key_is_found_as_it_was_kept(stage: Stage) {
     client.note_key_uses(used(20)).await.unwrap();
     client.note_key_uses(used(10)).await.unwrap();
     assert_eq!(find(&mut client, "k1").await.last_used_ms, 20);
+}
+
+async fn the_uses_of_many_keys_are_noted_at_once_each_as_its_last(stage: Stage) {
+    let mut client = stage.client();
+    for number in 0..20 {
+        create(&mut client, key(&format!("k{number}"), "acme")).await.unwrap();
+    }
+    let used = |number: i64, used_ms| KeyUse {
+        id: format!("k{number}"),
+        used_ms,
+    };
+    let mut uses: Vec<_> = (0..998).map(|number| used(number, 100 + number)).collect();
+    uses.extend([used(3, 50), used(4, 5000)]);
+    client.note_key_uses(NoteKeyUsesRequest { uses: uses.clone() }).await.unwrap();
+    for number in 0..20 {
+        let last = if number == 4 { 5000 } else { 100 + number };
+        assert_eq!(find(&mut client, &format!("k{number}")).await.last_used_ms, last, "{number}");
+    }
+    client.note_key_uses(NoteKeyUsesRequest::default()).await.unwrap();
+    uses.push(used(5, 1));
+    let too_many = client.note_key_uses(NoteKeyUsesRequest { uses }).await.unwrap_err();
+    assert_eq!(failure(&too_many).param, "uses");
+    let uses = vec![KeyUse {
+        id: "a\0b".to_owned(),
+        used_ms: 1,
+    }];
+    let no_id = client.note_key_uses(NoteKeyUsesRequest { uses }).await.unwrap_err();
+    assert_eq!(failure(&no_id).param, "uses.id");
 }
 
 async fn keys_are_listed_by_tenant_the_newest_first(stage: Stage) {
@@ -184,4 +214,25 @@ async fn a_ticket_is_taken_once(stage: Stage) {
     assert!(take(stage.client(), "another", later).await);
     assert!(!take(stage.client(), "too late", 1).await);
     assert_eq!(stage.count("SELECT COUNT(*) FROM taken_tickets").await, 2);
+}
+
+async fn a_ticket_that_was_taken_is_known_while_the_clock_of_another_store_may_take_it_for_good(stage: Stage) {
+    let minute = 60_000;
+    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    for (id, expired) in [("of late", minute), ("of long ago", 10 * minute)] {
+        let insert = format!(
+            "INSERT INTO taken_tickets (id, expires_ms) VALUES ('{id}', {}) RETURNING expires_ms",
+            now - expired
+        );
+        stage.count(&insert).await;
+    }
+    let request = TakeTicketRequest {
+        id: "now".to_owned(),
+        expires_ms: now + minute,
+    };
+    assert!(stage.client().take_ticket(request).await.unwrap().into_inner().taken);
+    for (id, known) in [("of late", 1), ("of long ago", 0), ("now", 1)] {
+        let query = format!("SELECT COUNT(*) FROM taken_tickets WHERE id = '{id}'");
+        assert_eq!(stage.count(&query).await, known, "{id}");
+    }
 }

@@ -6,7 +6,10 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -45,15 +48,24 @@ pub(crate) struct Exchange {
     outgoing: VecDeque<ChatResponse>,
     /// Answers that this router does not hold, and asks the workers for: to read them, or before they are started.
     adoptions: FuturesUnordered<Adoption>,
-    /// The calls that wait for these, and whether they were cancelled meanwhile.
-    adopting: HashMap<u32, bool>,
+    /// The calls that wait for these.
+    adopting: HashMap<u32, Arc<Asked>>,
     /// Messages until commands are looked at again.
     until_commands: u32,
     over: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// The call, the position that it wants, and the answer.
-type Adoption = BoxFuture<'static, (u32, u32, Result<Arc<Answer>, Failure>)>;
+/// For whom an answer is looked for, and what came of it.
+type Adoption = BoxFuture<'static, (Arc<Asked>, Result<Arc<Answer>, Failure>)>;
+
+/// A call that waits for its answer.
+struct Asked {
+    call: u32,
+    /// The position that it wants.
+    position: u32,
+    /// Whether the answer is to end as soon as it is there: also when the call has gone meanwhile, as it does when its key is revoked.
+    cancelled: AtomicBool,
+}
 
 struct Reader {
     reading: Reading,
@@ -101,8 +113,8 @@ impl Exchange {
             },
             Some(Command::Detach(detach)) => self.detach(call, detach.lagging),
             Some(Command::Cancel(_)) => {
-                if let Some(cancelled) = self.adopting.get_mut(&call) {
-                    *cancelled = true;
+                if let Some(asked) = self.adopting.get(&call) {
+                    asked.cancelled.store(true, Ordering::Relaxed);
                 } else if let Some(reader) = self.readers.get(call) {
                     self.router.cancel(reader.reading.answer());
                 }
@@ -119,10 +131,9 @@ impl Exchange {
             }
             return;
         }
-        let router = Arc::clone(&self.router);
-        self.adopting.insert(call, false);
+        let (router, asked) = (Arc::clone(&self.router), self.await_answer(call, 0));
         self.adoptions
-            .push(Box::pin(async move { (call, 0, router.find_or_start(request).await) }));
+            .push(Box::pin(async move { (asked, router.find_or_start(request).await) }));
     }
 
     fn attach(&mut self, call: u32, request: ResumeChatRequest) {
@@ -138,12 +149,21 @@ impl Exchange {
             }
             return;
         }
-        let router = Arc::clone(&self.router);
-        self.adopting.insert(call, false);
+        let (router, asked) = (Arc::clone(&self.router), self.await_answer(call, position));
         self.adoptions.push(Box::pin(async move {
             let found = router.find_or_adopt(&stream_id, principal.as_ref()).await;
-            (call, position, found)
+            (asked, found)
         }));
+    }
+
+    fn await_answer(&mut self, call: u32, position: u32) -> Arc<Asked> {
+        let asked = Arc::new(Asked {
+            call,
+            position,
+            cancelled: AtomicBool::new(false),
+        });
+        self.adopting.insert(call, Arc::clone(&asked));
+        asked
     }
 
     fn detach(&mut self, call: u32, lagging: bool) {
@@ -154,22 +174,24 @@ impl Exchange {
     }
 
     fn poll_adoptions(&mut self, context: &mut Context<'_>) {
-        while let Poll::Ready(Some((call, position, found))) = self.adoptions.poll_next_unpin(context) {
-            let Some(cancelled) = self.adopting.remove(&call) else {
-                if let Ok(answer) = found {
-                    // The reader has gone meanwhile: an answer that was begun for it must know.
-                    Reading::new(&self.router, answer, &self.mailbox, call).leave(Left::Broken);
-                }
-                continue;
-            };
+        while let Poll::Ready(Some((asked, found))) = self.adoptions.poll_next_unpin(context) {
+            let call = asked.call;
+            // By now another may have the number of a call that has gone.
+            let waits = self.adopting.get(&call).is_some_and(|waiting| Arc::ptr_eq(waiting, &asked));
+            if waits {
+                self.adopting.remove(&call);
+            }
+            if let Ok(answer) = &found
+                && asked.cancelled.load(Ordering::Relaxed)
+            {
+                self.router.cancel(answer);
+            }
             match found {
-                Ok(answer) => {
-                    if cancelled {
-                        self.router.cancel(&answer);
-                    }
-                    self.read(call, answer, position);
-                }
-                Err(failure) => self.refuse(call, failure),
+                Ok(answer) if waits => self.read(call, answer, asked.position),
+                // The reader has gone meanwhile: an answer that was begun for it must know.
+                Ok(answer) => Reading::new(&self.router, answer, &self.mailbox, call).leave(Left::Broken),
+                Err(failure) if waits => self.refuse(call, failure),
+                Err(_) => {}
             }
         }
     }
@@ -180,7 +202,7 @@ impl Exchange {
         if self.readers.get(call).is_some() || self.adopting.contains_key(&call) {
             return Err(Failure::invalid("call", format!("the call {call} is open already")));
         }
-        if self.readers.len() + self.adopting.len() >= CALLS {
+        if self.readers.len() + self.adoptions.len() >= CALLS {
             return Err(Failure::invalid("call", format!("an exchange reads {CALLS} answers at most")));
         }
         Ok(())
@@ -296,7 +318,7 @@ impl Stream for Exchange {
             }
         }
         let over = this.commands.is_none() || this.over.as_mut().poll(context).is_ready();
-        if over && this.readers.is_empty() && this.adopting.is_empty() {
+        if over && this.readers.is_empty() && this.adoptions.is_empty() {
             return Poll::Ready(None);
         }
         Poll::Pending

@@ -1,8 +1,8 @@
 //! Taking over an answer that another router carried and that this one does not hold: it asks every worker that it can reach, and
 //! the one that makes the answer sends it again from the first entry. The generation never pauses.
 //!
-//! Whose the answer is, and what it was asked, the worker tells ([`Feed::head`]). One that does not tell is believed to be the
-//! caller's, who knew its name; it cannot go on elsewhere then.
+//! Whose the answer is, and what it was asked, the worker tells ([`Feed::head`]). Where it does not tell, the answer is nobody's: it is not
+//! found by a caller who is somebody, though they know its name, and it cannot go on elsewhere.
 //!
 //! The router that carried it may still be alive, and only cut off from the gateways. Whoever adopts therefore takes the next epoch, first
 //! in the store, which decides between the two, and then at the worker ([`Answer::own`]), which tells the one before: its older epoch can

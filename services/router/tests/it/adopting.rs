@@ -1,6 +1,6 @@
 //! A router takes over what another one carried.
 
-use proto::v1::{AttachRequest, ChatRequest, Failure, GenerateResponse, Head, Principal, Reason, entry::Event};
+use proto::v1::{AttachRequest, ChatRequest, DisconnectPolicy, Failure, GenerateResponse, Head, Principal, Reason, entry::Event};
 
 use crate::{
     fake_worker::{FakeWorker, Line, Seen, text, token},
@@ -248,6 +248,40 @@ async fn a_start_whose_reader_goes_while_the_workers_are_asked_is_not_left_runni
     let making = worker.started().await;
     making.line.head(1).await;
     worker.cancelled().await;
+    mesh.until_idle().await;
+}
+
+#[tokio::test]
+async fn a_start_that_is_cancelled_and_let_go_while_the_workers_are_asked_is_stopped_wherever_it_is_found() {
+    let worker = FakeWorker::start(&["m"], 4);
+    let mesh = mesh(&[&worker], &["--gateway-grace", "1h"]).await;
+    for (call, found) in [(1, true), (2, false)] {
+        let mut exchange = mesh.exchange().await;
+        let request = || ChatRequest {
+            stream_id: format!("ans_{call}"),
+            disconnect: DisconnectPolicy::Background.into(),
+            ..keyed(b"a")
+        };
+        exchange.start(call, request()).await;
+        let (_, line) = attached(&worker).await;
+        // As a gateway does when the key is revoked with which it was asked for.
+        exchange.cancel(call).await;
+        exchange.detach(call, false).await;
+        exchange.start(9, ask("")).await;
+        assert_eq!(exchange.next().await.call, 9, "a refusal: all before it was done");
+        if found {
+            tell_of(&line, request()).await;
+            assert!(matches!(worker.seen().await, Seen::Own(..)));
+            assert_eq!(worker.cancelled().await, line.call);
+        } else {
+            line.refuse(Failure::new(Reason::NotFound, "no such answer")).await;
+        }
+        mesh.until_answers(|answers| {
+            let ended = answers.iter().filter(|answer| answer.state == "cancelled");
+            ended.count() == call as usize
+        })
+        .await;
+    }
     mesh.until_idle().await;
 }
 

@@ -26,7 +26,7 @@ pub(super) async fn sees_all_workers(gateway: SocketAddr) -> anyhow::Result<()> 
 
 async fn every_worker_is_ready(gateway: SocketAddr) -> anyhow::Result<()> {
     let mut connection = Connection::open(gateway).await?;
-    connection.send(b"GET /health HTTP/1.1\r\nHost: mesh\r\n\r\n").await?;
+    connection.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
     let health: Value = serde_json::from_slice(connection.read_whole().await?)?;
     let mut routers = health["routers"].as_array().context("no routers")?.iter();
     let ready = routers.all(|router| {

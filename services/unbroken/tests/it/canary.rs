@@ -9,7 +9,7 @@ use tokio_tungstenite::{connect_async, tungstenite::Message};
 
 use crate::{
     processes::AllInOne,
-    stream::{Events, message, script},
+    stream::{Events, eventually, message, script},
     trace::Collector,
 };
 
@@ -29,9 +29,9 @@ const CANARIES: [&str; 8] = [
 /// The id of the requests: it is logged, but masked.
 const OWN_ID: &str = "canary.mail@example.com";
 
-/// A prompt with a secret, an address and a number in it, to which the scripted engine answers with another.
+/// A prompt with a secret, an address and a number in it, to which the scripted engine thinks, and then answers with another.
 fn prompt() -> String {
-    let script = script("canaryanswer9c2b", 12, GAP);
+    let script = script("canaryanswer9c2b", 12, GAP).replace("]]", " reasoning=2]]");
     format!("{script} canaryprompt7f3a, mail canary.mail@example.com or call +1 415 5550123")
 }
 
@@ -40,6 +40,15 @@ fn request(path: &str) -> Value {
     match path {
         "/v1/messages" => json!({"model": "scripted", "max_tokens": 12, "messages": [{"role": "user", "content": prompt()}]}),
         "/chat" => json!({"message": prompt()}),
+        "/v1/completions" => json!({"prompt": prompt(), "max_tokens": 12, "user": "canary.mail@example.com"}),
+        "/v1/responses" => json!({
+            "input": [{"role": "user", "content": prompt()}],
+            "instructions": "canaryprompt7f3a",
+            "metadata": {"canarytitle51d0": "canarytitle51d0"},
+            "user": "canary.mail@example.com",
+            "tools": [{"type": "function", "name": "canarytool3e8f", "parameters": {"type": "object"}}],
+            "tool_choice": "none",
+        }),
         _ => json!({
             "messages": [{"role": "system", "content": "canaryprompt7f3a"}, {"role": "user", "content": prompt()}],
             "user": "canary.mail@example.com",
@@ -56,6 +65,7 @@ async fn nothing_that_was_said_or_shown_stands_in_logs_traces_metrics_or_errors(
         ("UNBROKEN_ENGINE", "scripted"),
         ("UNBROKEN_LOG", "trace"),
         ("UNBROKEN_LIMITS", "on"),
+        ("UNBROKEN_TIERS", "free=16/0/4"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
     ];
     let mut mesh = AllInOne::start(&settings).await;
@@ -74,7 +84,7 @@ async fn nothing_that_was_said_or_shown_stands_in_logs_traces_metrics_or_errors(
     let mut errors = String::new();
 
     // What goes well, at every door.
-    for path in ["/v1/chat/completions", "/v1/messages", "/chat"] {
+    for path in ["/v1/chat/completions", "/v1/messages", "/chat", "/v1/completions", "/v1/responses"] {
         for stream in [false, true] {
             let mut body = request(path);
             body["stream"] = stream.into();
@@ -91,18 +101,41 @@ async fn nothing_that_was_said_or_shown_stands_in_logs_traces_metrics_or_errors(
     while message(&mut socket).await["type"] == "token" {}
     let made = post("/conversations", &json!({"title": "canarytitle51d0"})).await;
     let id = made.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
-    // The tenth request of the minute, and the last that the limits let pass.
+    let items = json!({"items": [{"role": "user", "content": "canaryprompt7f3a"}], "metadata": {"k": "canarytitle51d0"}});
+    let made: Value = post("/v1/conversations", &items).await.json().await.unwrap();
+    let conversation = made["id"].as_str().unwrap();
+    let path = format!("/v1/conversations/{conversation}/items");
+    assert_eq!(post(&path, &items).await.status(), 200);
+    let mut within = request("/v1/responses");
+    within["conversation"] = conversation.into();
+    assert_eq!(post("/v1/responses", &within).await.status(), 200);
+    eventually("the turn stands in the conversation", async || {
+        let listed = client.get(url(&path)).send().await.unwrap().text().await.unwrap();
+        listed.matches("canaryprompt7f3a").count() >= 3 && listed.contains("canaryanswer9c2b.3")
+    })
+    .await;
+    let vectors = post("/v1/embeddings", &json!({"input": [prompt()], "user": "canary.mail@example.com"})).await;
+    assert_eq!(vectors.status(), 200);
+    // The last request of the minute that the limits let pass.
     let said = post("/chat", &json!({"message": prompt(), "conversation_id": id})).await;
     assert_eq!(said.status(), 200);
 
     // And what does not.
     let mut wrong = Vec::new();
-    for path in ["/v1/chat/completions", "/v1/messages", "/chat"] {
+    for path in ["/v1/chat/completions", "/v1/messages", "/chat", "/v1/completions", "/v1/responses"] {
         let mut body = request(path);
-        body["max_tokens"] = json!(-1);
+        for bound in ["max_tokens", "max_output_tokens"] {
+            body[bound] = json!(-1);
+        }
         wrong.push((path, body));
         wrong.push((path, request(path)));
     }
+    wrong.push(("/v1/embeddings", json!({"input": prompt(), "dimensions": -1})));
+    wrong.push(("/v1/embeddings", json!({"input": prompt()})));
+    wrong.push((
+        &path,
+        json!({"items": [{"role": "user", "content": "canaryprompt7f3a"}, {"type": "message", "content": 7}]}),
+    ));
     let mut schema = request("/v1/chat/completions");
     schema["response_format"] =
         json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"canaryschema4b6a": [[[]]]}, "strict": 7}});

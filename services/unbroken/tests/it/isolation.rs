@@ -262,6 +262,62 @@ async fn every_operation_hides_what_is_anothers_and_serves_what_is_ones_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_goes_on_from_what_another_was_answered() {
+    let mesh = Guarded::start(&[]).await;
+    let own = mesh.key(&["--user", "ann", "--tenant", "acme", "--role", "admin"]);
+    let others = [
+        mesh.key(&["--user", "bob", "--tenant", "acme"]),
+        mesh.key(&["--user", "ann", "--tenant", "other", "--role", "admin"]),
+    ];
+    let models: Value = mesh.get("/v1/models", &own).await.json().await.unwrap();
+    let model = models["data"][0]["id"].as_str().unwrap();
+    let say = |id: &str| json!([{"role": "user", "content": script(id, 3, Duration::ZERO)}]);
+    let asked = json!({"model": model, "input": say("canary")});
+    let made: Value = mesh.post("/v1/responses", &own, asked).await.json().await.unwrap();
+    let id = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no id: {made}")).to_owned();
+    let (response, said) = (id(&made["id"]), id(&made["output"][0]["id"]));
+    let of_input = format!("/v1/responses/{response}/input_items");
+    let mut items = Value::Null;
+    eventually("the response is kept", async || {
+        items = mesh.get(&of_input, &own).await.json().await.unwrap();
+        items["data"][0]["id"].is_string()
+    })
+    .await;
+    let asked_for = id(&items["data"][0]["id"]);
+
+    let ways = |response: &str, items: [&str; 2]| {
+        let referring = items.map(|item| {
+            let mut input = say("x");
+            input
+                .as_array_mut()
+                .unwrap()
+                .insert(0, json!({"type": "item_reference", "id": item}));
+            json!({"model": model, "input": input})
+        });
+        let [first, second] = referring;
+        [
+            json!({"model": model, "input": say("x"), "previous_response_id": response}),
+            first,
+            second,
+        ]
+    };
+    let never = Things::never();
+    for path in ["/v1/responses", "/v1/responses/input_tokens"] {
+        let unreal = ways(&never.response, [&never.item, &never.item]);
+        for (real, unreal) in ways(&response, [&said, &asked_for]).into_iter().zip(unreal) {
+            let ask = |key: &str, body: &Value| heard(mesh.client.post(mesh.url(path)).bearer_auth(key).json(body));
+            for other in &others {
+                let (status, told) = ask(other, &real).await;
+                let (as_if, _) = ask(other, &unreal).await;
+                assert!(status == as_if && (400..500).contains(&status), "{path} {real}: {status}, {as_if}");
+                assert!(!told.contains("canary"), "{path} {real} tells another of it: {told}");
+            }
+            assert_eq!(ask(&own, &real).await.0, 200, "{path} {real}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_socket_hides_what_is_anothers() {
     let mesh = Guarded::start(&[]).await;
     let own = mesh.key(&["--user", "ann", "--tenant", "acme", "--role", "admin"]);

@@ -46,6 +46,7 @@ async fn a_wrong_setting_exits_with_64_and_says_which() {
         ("UNBROKEN_REDIS", "http://x"),
         ("UNBROKEN_TIERS", "pro=1/2/3"),
         ("UNBROKEN_FRONTS", "everywhere"),
+        ("UNBROKEN_HOSTS", "http://gateway:8080"),
     ] {
         let (code, output) = run(&[(name, value)]).await;
         assert_eq!(code, Some(64), "{name}={value}: {output}");

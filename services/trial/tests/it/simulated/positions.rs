@@ -36,7 +36,7 @@ impl Reading {
     pub(super) async fn start(mesh: &Mesh, gateway: usize, header: &str, body: &Value) -> Self {
         let body = body.to_string();
         let mut connection = mesh.gateways().dial(gateway).await.unwrap();
-        let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: mesh\r\nContent-Type: application/json\r\nContent-Length:";
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length:";
         connection
             .write_all(format!("{head} {}\r\n{header}\r\n{body}", body.len()).as_bytes())
             .await
