@@ -115,7 +115,7 @@ mod tests {
         for piece in &pieces {
             let mut now = Vec::new();
             turn.take(piece, |piece| now.push(piece.clone()));
-            assert_eq!(now, [piece.clone()]);
+            assert_eq!(now, std::slice::from_ref(piece));
         }
     }
 
@@ -141,8 +141,9 @@ mod tests {
             }
             pieces.extend((0..4).map(|call| piece(call, "", if written[call as usize] == 1 { "0]" } else { "]" })));
             let told = told(&pieces);
-            let text = |pieces: &[ToolCallDelta], call: u32| -> String {
-                pieces.iter().filter(|piece| piece.index == call).map(|piece| format!("{}{}", piece.name, piece.arguments)).collect()
+            let text = |pieces: &[ToolCallDelta], call: u32| {
+                let of_call = pieces.iter().filter(|piece| piece.index == call);
+                of_call.fold(String::new(), |text, piece| text + &piece.name + &piece.arguments)
             };
             for call in 0..4 {
                 prop_assert_eq!(text(&told, call), text(&pieces, call));

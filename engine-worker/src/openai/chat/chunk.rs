@@ -71,7 +71,8 @@ struct Logprobs {
     #[serde(rename = "token_logprobs")]
     values: Option<Vec<Option<f32>>>,
     /// And of the most likely ones in the place of each.
-    top_logprobs: Option<Vec<Option<BTreeMap<String, f32>>>>,
+    #[serde(rename = "top_logprobs")]
+    tops: Option<Vec<Option<BTreeMap<String, f32>>>>,
 }
 
 impl Logprobs {
@@ -79,7 +80,7 @@ impl Logprobs {
     fn each(self) -> Vec<Logprob> {
         let legacy = |tokens: Vec<String>| {
             let values = self.values.unwrap_or_default().into_iter().map(Option::unwrap_or_default);
-            let tops = self.top_logprobs.unwrap_or_default().into_iter().chain(repeat(None));
+            let tops = self.tops.unwrap_or_default().into_iter().chain(repeat(None));
             let each = tokens.into_iter().zip(values).zip(tops).map(|((token, value), top)| Logprob {
                 top: top.map(likeliest_first),
                 ..Logprob::of(token, value)
@@ -176,7 +177,7 @@ fn take_choice(choice: Choice, told: &mut Told) -> Result<(), Failure> {
         .unwrap_or_default();
     let calls = delta.tool_calls.unwrap_or_default();
     // Those of a chunk without text may be of text that is held back, but not of thoughts or calls.
-    let is_text = !text.is_empty() || !(thinks || !calls.is_empty());
+    let is_text = !text.is_empty() || (!thinks && calls.is_empty());
     let logprobs = choice.logprobs.filter(|_| is_text).map(Logprobs::each).unwrap_or_default();
     told.text(index, text, logprobs.into_iter().map(logprob).collect());
     for piece in calls {

@@ -137,12 +137,12 @@ pub(crate) fn schema(param: &str, given: Option<&RawValue>) -> Result<String, Re
 
 /// Whether functions may, must or must not be called. `tools` are those that there are; of them those are left that may be.
 pub(super) fn tool_choice(given: WordOr<Choice>, tools: &mut Vec<Tool>) -> Result<ToolChoice, Refusal> {
-    let known = |param: &str, name: String| match tools.iter().any(|tool| tool.name == name) {
-        true => Ok(name),
-        false => {
-            let message = format!("{param}: expected the name of one of the tools, got {name:?}");
-            Err(Refusal::invalid(param, message))
+    let known = |param: &str, name: String| {
+        if tools.iter().any(|tool| tool.name == name) {
+            return Ok(name);
         }
+        let message = format!("{param}: expected the name of one of the tools, got {name:?}");
+        Err(Refusal::invalid(param, message))
     };
     let choice = match given {
         WordOr::Word(word) => return mode("tool_choice", &word),
@@ -197,9 +197,8 @@ impl FormatIn {
     pub(super) fn into_format(self) -> Result<Option<ResponseFormat>, Refusal> {
         let format = match (self.r#type.as_str(), self.json_schema, self.grammar) {
             ("text", ..) => return Ok(None),
-            ("json_object", ..) => Format::JsonObject(JsonObject {}),
-            // Any JSON, where there is no schema.
-            ("json_schema", Some(SchemaIn { schema: None, .. }), _) => Format::JsonObject(JsonObject {}),
+            // Any JSON, also where there is no schema.
+            ("json_object", ..) | ("json_schema", Some(SchemaIn { schema: None, .. }), _) => Format::JsonObject(JsonObject {}),
             ("json_schema", Some(given), _) => Format::JsonSchema(JsonSchema {
                 name: given.name.unwrap_or_default(),
                 schema: schema("response_format.json_schema.schema", given.schema.as_deref())?,

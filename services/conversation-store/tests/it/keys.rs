@@ -102,19 +102,19 @@ async fn the_uses_of_many_keys_are_noted_at_once_each_as_its_last(stage: Stage) 
     for number in 0..20 {
         create(&mut client, key(&format!("k{number}"), "acme")).await.unwrap();
     }
-    let used = |number: i64, used_ms| KeyUse {
+    let use_of = |number: i64, used_ms| KeyUse {
         id: format!("k{number}"),
         used_ms,
     };
-    let mut uses: Vec<_> = (0..998).map(|number| used(number, 100 + number)).collect();
-    uses.extend([used(3, 50), used(4, 5000)]);
+    let mut uses: Vec<_> = (0..998).map(|number| use_of(number, 100 + number)).collect();
+    uses.extend([use_of(3, 50), use_of(4, 5000)]);
     client.note_key_uses(NoteKeyUsesRequest { uses: uses.clone() }).await.unwrap();
     for number in 0..20 {
         let last = if number == 4 { 5000 } else { 100 + number };
         assert_eq!(find(&mut client, &format!("k{number}")).await.last_used_ms, last, "{number}");
     }
     client.note_key_uses(NoteKeyUsesRequest::default()).await.unwrap();
-    uses.push(used(5, 1));
+    uses.push(use_of(5, 1));
     let too_many = client.note_key_uses(NoteKeyUsesRequest { uses }).await.unwrap_err();
     assert_eq!(failure(&too_many).param, "uses");
     let uses = vec![KeyUse {

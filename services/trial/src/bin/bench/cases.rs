@@ -39,9 +39,9 @@ pub(crate) struct Bench {
 
 /// What the mesh is measured beside.
 enum Other {
-    Nginx(Nginx),
+    Nginx(Box<Nginx>),
     /// The mesh, as somebody else built it.
-    Build(Fleet),
+    Build(Box<Fleet>),
 }
 
 impl Bench {
@@ -50,8 +50,8 @@ impl Bench {
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?; // thousands of connections, here and in the processes
         let other = match &settings.against {
-            None => Other::Nginx(Nginx::start().await?),
-            Some(folder) => Other::Build(Fleet::start(&layout(Some(folder), settings.guarded)).await?),
+            None => Other::Nginx(Box::new(Nginx::start().await?)),
+            Some(folder) => Other::Build(Box::new(Fleet::start(&layout(Some(folder), settings.guarded)).await?)),
         };
         Ok(Self {
             mesh: Fleet::start(&layout(settings.bin.as_deref(), settings.guarded)).await?,
