@@ -2,6 +2,9 @@
 //!
 //! [`Choice`](super::choice) uses it. A pure function of the text fed, however it is cut: what may begin a mark is held until that is
 //! clear, and nothing that was written is lost but white space around thoughts and calls. What looked like a call and is none comes out as words.
+//!
+//! It is ours, and not a crate's (`tool-parser`, `reasoning-parser`), for two things of this engine hang on it: an answer that goes on at another
+//! worker reads its tokens again and has to come to the very same entries, and the grammar of calls has to begin and end where their marks do.
 
 use std::sync::Arc;
 
