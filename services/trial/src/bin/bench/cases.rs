@@ -33,8 +33,10 @@ pub(crate) struct Bench {
     mesh: Fleet,
     other: Other,
     bin: Option<PathBuf>,
+    against: Option<PathBuf>,
     rounds: usize,
     only: Option<String>,
+    guarded: bool,
 }
 
 /// What the mesh is measured beside.
@@ -57,9 +59,23 @@ impl Bench {
             mesh: Fleet::start(&layout(settings.bin.as_deref(), settings.guarded)).await?,
             other,
             bin: settings.bin.clone(),
+            against: settings.against.clone(),
             rounds: settings.rounds.max(1),
             only: settings.only.clone(),
+            guarded: settings.guarded,
         })
+    }
+
+    /// Puts new processes in the place of those that a case has used: what they still do for its answers, which they keep for a while, is not
+    /// what the next one costs.
+    async fn renew(&mut self) -> anyhow::Result<()> {
+        let layout = self.layout(self.guarded);
+        self.mesh = Fleet::start(&layout).await?;
+        if let Other::Build(other) = &mut self.other {
+            let bin = self.against.clone();
+            **other = Fleet::start(&Layout { bin, ..layout }).await?;
+        }
+        Ok(())
     }
 
     /// One of each, guarded or not.
@@ -168,20 +184,24 @@ impl<'a> Front<'a> {
 }
 
 /// Runs all cases, one after the other. Two builds are measured in those that two fronts take in turns.
-pub(crate) async fn run(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+pub(crate) async fn run(bench: &mut Bench, report: &mut Report) -> anyhow::Result<()> {
     if let Some(nginx) = bench.nginx()
         && bench.wants("first")
     {
         first::run(bench, nginx, report).await?;
     }
     if bench.wants("pace") {
-        pace::run(bench, report, true).await?;
-        pace::run(bench, report, false).await?;
+        for aligned in [true, false] {
+            bench.renew().await?;
+            pace::run(bench, report, aligned).await?;
+        }
     }
     if bench.wants("burst") {
+        bench.renew().await?;
         burst::run(bench, report).await?;
     }
     if bench.wants("small") {
+        bench.renew().await?;
         small::run(bench, report).await?;
     }
     if bench.nginx().is_none() {

@@ -59,8 +59,8 @@ fn main() -> anyhow::Result<()> {
     }
     let mut report = Report::default();
     let ran = runtime.block_on(async {
-        let bench = cases::Bench::start(&settings).await?;
-        cases::run(&bench, &mut report).await
+        let mut bench = cases::Bench::start(&settings).await?;
+        cases::run(&mut bench, &mut report).await
     });
     if let Some(file) = &settings.llama {
         cases::llama::add(file, &mut report)?;
