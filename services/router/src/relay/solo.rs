@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::Stream;
 use journal::Reader;
-use proto::v1::{ChatResponse, Entry, Failure, entry::Event};
+use proto::v1::{ChatResponse, Entry, Failure, Reason, entry::Event};
 use tonic::Status;
 
 use crate::{answer::Answer, mailbox::Mailbox, reading::Reading, router::Router};
@@ -59,6 +59,7 @@ pub(crate) fn refusal(answer: &Answer) -> Option<Failure> {
     }
     answer.journal.with_entries(|entries| match &entries.last()?.event {
         Some(Event::Failed(failure)) if entries.len() == 1 => Some((**failure).clone()),
+        Some(Event::Cancelled(_)) if entries.len() == 1 => Some(Failure::new(Reason::Conflict, "the answer was cancelled before it began")),
         _ => None,
     })
 }

@@ -1,6 +1,6 @@
 //! Who waits, who is refused, and whose turn it is.
 
-use proto::v1::{CountTokensRequest, EmbedRequest, Failure, Reason};
+use proto::v1::{CancelChatRequest, ChatRequest, CountTokensRequest, EmbedRequest, Failure, Reason};
 
 use crate::{
     fake_worker::{FakeWorker, text},
@@ -88,6 +88,28 @@ async fn one_who_leaves_the_queue_takes_no_slot() {
     first.await.unwrap().unwrap();
     mesh.until_idle().await;
     assert!(!worker.has_seen().await);
+}
+
+#[tokio::test]
+async fn whoever_asked_for_an_answer_that_is_cancelled_in_the_queue_is_told_so() {
+    let worker = FakeWorker::start(&["m"], 1);
+    let mesh = mesh(&[&worker], &[]).await;
+    let first = mesh.streaming(ask("1"));
+    let making = worker.started().await;
+    let second = mesh.streaming(ChatRequest {
+        stream_id: "waits".to_owned(),
+        ..ask("2")
+    });
+    mesh.until(|status| status.queue_depth == 1).await;
+    let cancel = CancelChatRequest {
+        stream_id: "waits".to_owned(),
+        ..CancelChatRequest::default()
+    };
+    let was_running = mesh.client.clone().cancel_chat(cancel).await.unwrap().into_inner().was_running;
+    let failure = Failure::from_status(&second.await.unwrap().unwrap_err());
+    assert_eq!((was_running, failure.reason()), (true, Reason::Conflict), "{failure:?}");
+    making.whole(1).await;
+    first.await.unwrap().unwrap();
 }
 
 #[tokio::test]
