@@ -38,9 +38,10 @@ async fn a_response_goes_on_from_those_before_it() {
     );
     let unknown = json!({"model": "tiny", "previous_response_id": "resp_unknown", "input": "x"});
     let refused = stored.post("/v1/responses", &unknown).await;
+    let error = &refused.json()["error"];
     assert_eq!(
-        (refused.status, &refused.json()["error"]["param"]),
-        (400, &"previous_response_id".into())
+        (refused.status, &error["param"], &error["code"]),
+        (400, &"previous_response_id".into(), &"previous_response_not_found".into())
     );
 }
 

@@ -48,6 +48,30 @@ fn the_field_at_fault_is_named() {
 }
 
 #[test]
+fn input_may_be_missing_where_there_is_something_to_go_on_from() {
+    for from in [json!({"previous_response_id": "resp_1"}), json!({"conversation": "conv_1"})] {
+        assert!(plan(&from).unwrap().input.is_empty(), "{from}");
+    }
+    assert_eq!(plan(&json!({"model": "m"})).unwrap_err()["param"], "input");
+}
+
+#[test]
+fn what_is_nothing_but_an_id_names_another_item() {
+    let plan = plan(&json!({"input": [{"id": "msg_1"}, {"role": "user", "content": "hi"}]})).unwrap();
+    let named: Vec<_> = plan.input.iter().map(Item::reference).collect();
+    assert_eq!(named, [Some("msg_1"), None]);
+}
+
+#[test]
+fn of_a_share_of_nothing_the_likeliest_token_is_left() {
+    let top_p = plan(&json!({"input": "hi", "top_p": 0})).unwrap().request.sampling.unwrap().top_p;
+    assert!(
+        top_p.is_some_and(|share| share > 0.0 && share < 1e-3),
+        "the mesh takes no 0: {top_p:?}"
+    );
+}
+
+#[test]
 fn a_missing_model_is_left_to_the_router() {
     for body in [json!({"input": "hi"}), json!({"input": "hi", "model": null})] {
         assert_eq!(plan(&body).unwrap().request.model, "", "{body}");
